@@ -12,6 +12,6 @@ RUN useradd --create-home --home-dir /data gateway
 ENV PATH=/opt/gateway/bin:$PATH HOME=/data
 USER gateway
 VOLUME /data
-HEALTHCHECK --interval=30s --start-period=60s CMD python3 -c "from urllib.request import urlopen; urlopen('http://127.0.0.1:3001/health/ready', timeout=5)"
+HEALTHCHECK --interval=30s --start-period=60s CMD local-mcp-gateway health
 ENTRYPOINT ["local-mcp-gateway"]
 CMD ["serve"]

@@ -355,8 +355,8 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
     (
         "stdio --url nonsense",
         2,
-        "--url nonsense is not a valid address: it has no http:// and host.",
-        "Write http://HOST:PORT.",
+        "--url nonsense is not a valid address: it has no http:// or https:// and host.",
+        "Write http://HOST:PORT, or https://…",
     ),
     (
         "logs --since yesterdayish",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
-from local_mcp_gateway.service.app import reachable
 from local_mcp_gateway.service.studio import run_command
 from tests.harness import Place
 
@@ -19,9 +18,3 @@ async def test_a_command_of_the_guard_reports_its_result_and_its_error(kept: Pla
     assert refused.value.hint
     with pytest.raises(UsageProblem):
         await run_command(kept.options, "verify", {"name": "--help"})
-
-
-def test_a_browser_reaches_a_gateway_that_listens_everywhere() -> None:
-    assert reachable("http://0.0.0.0:3001") == "http://127.0.0.1:3001"
-    assert reachable("http://[::]:3001") == "http://[::1]:3001"
-    assert reachable("http://127.0.0.1:3001") == "http://127.0.0.1:3001"

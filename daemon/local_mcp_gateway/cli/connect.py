@@ -110,12 +110,11 @@ def connect(
 
 
 def address_of(invocation: Invocation) -> str:
-    """Return `http://host:port` of the running gateway, else that of the settings."""
+    """Return the URL of the running gateway, without a path; else that of the settings."""
     status = serving_status(invocation.database)
     if status and "url" in status:
         return str(status["url"])
-    gateway = invocation.settings.gateway
-    return OwnAddress(gateway.host, gateway.port).url
+    return OwnAddress.of(invocation.settings).url
 
 
 def _path(invocation: Invocation, profile: str | None) -> str:

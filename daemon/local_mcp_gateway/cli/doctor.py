@@ -1,4 +1,4 @@
-"""`doctor` checks the installation; `completion` prints a shell's completion script."""
+"""`doctor` checks the installation, `health` the gateway; `completion` prints a shell's completion script."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
     findings = []
     status = serving_status(invocation.database)
     servers = status["servers"] if status else {}
-    gateway = invocation.settings.gateway
-    clients = connected(Path.home(), OwnAddress(gateway.host, gateway.port))
+    clients = connected(Path.home(), OwnAddress.of(invocation.settings))
     serving = serving_problem(status) or version_problem(status)
     replica = status.get("replica") if status else None
     found = examine(invocation.settings, serving, servers, tuple(dict.fromkeys(clients)), replica)
@@ -45,6 +44,24 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json({"findings": [finding.as_json() for finding in findings]})
     return Exit.DIFFERS if any(finding.state == "problem" for finding in findings) else Exit.OK
+
+
+@click.command()
+@click.pass_obj
+def health(invocation: Invocation) -> int:
+    """Tell whether the running gateway is ready; exit 3 if it is not. For health checks of containers.
+
+    It asks over the control socket, so it needs neither a token nor the certificate of https.
+    """
+    status = serving_status(invocation.database)
+    if status is None:
+        click.echo(f"No gateway answers for {invocation.database}.", err=True)
+        return Exit.DIFFERS
+    if problem := serving_problem(status):
+        click.echo(ui.sentence(f"{problem.message} {problem.hint}", err=True), err=True)
+        return Exit.DIFFERS
+    click.echo(f"Ready at {status['url']}.")
+    return Exit.OK
 
 
 _HELP = """Print the completion script of a shell.

@@ -40,6 +40,7 @@ COMMANDS = {
     "audit": Target("logs:audit", "Who did what: the calls of clients, and what was changed."),
     "logs": Target("logs:logs", "The gateway's log, rendered."),
     "service": Target("service:service", "Install and control the systemd user service."),
+    "health": Target("doctor:health", "Tell whether the gateway is ready."),
     "doctor": Target("doctor:doctor", "Check this machine and suggest fixes."),
     "config": Target("config_commands:config", "Show, check and import settings."),
     "completion": Target("doctor:completion", "Print the completion script of a shell."),

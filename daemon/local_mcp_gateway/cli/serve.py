@@ -194,18 +194,23 @@ def stdio(
     from local_mcp_gateway.gateway import Bridge
     from local_mcp_gateway.service.admin import OwnAddress
 
-    gateway = invocation.settings.gateway
-    base = (url or OwnAddress(gateway.host, gateway.port).url).rstrip("/").removesuffix("/mcp")
+    settings, files = invocation.settings, invocation.settings.tls_files
+    # By its address: the certificate is known, whatever its names are and wherever those lead.
+    own = OwnAddress(settings.gateway.host, settings.gateway.port, None if files is None else ())
+    certificate = None
+    if files is not None and (url is None or OwnAddress.of(settings).leads_here(url)):
+        url, certificate = None, files[0]
+    base = (url or own.url).rstrip("/").removesuffix("/mcp")
     path = "/mcp" if profile is None else f"/mcp/{profile}"
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     write_as_it_is(sys.stdout)
     try:
-        bridge = Bridge(
-            base + path, sys.stdout, given_token(token_file), partial(click.echo, err=True)
-        )
+        token, say = given_token(token_file), partial(click.echo, err=True)
+        bridge = Bridge(base + path, sys.stdout, token, say, certificate)
     except ValueError as error:
         raise UsageProblem(
-            f"--url {url} is not a valid address: {error}.", hint="Write http://HOST:PORT."
+            f"--url {url} is not a valid address: {error}.",
+            hint="Write http://HOST:PORT, or https://…",
         ) from None
     end_when_unread(sys.stdout)
     bridge.run(sys.stdin.buffer)

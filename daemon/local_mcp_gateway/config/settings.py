@@ -54,6 +54,16 @@ class GatewaySettings:
         "auto",
         "always",
     )
+    tls_cert: str = _key(
+        "",
+        "File with the certificate (PEM) for https; its content is read again at a reload. Empty: http.",
+        restart=True,
+    )
+    tls_key: str = _key(
+        "",
+        "File with the certificate's private key (PEM). Empty: in the file of the certificate.",
+        restart=True,
+    )
     drain_timeout_s: float = _key(
         10.0, "Seconds that calls in flight may take at a stop.", restart=True
     )
@@ -323,6 +333,17 @@ class Settings:
         if self.backup.folder:
             return _absolute(self.backup.folder)
         return self.database_path.resolve().parent / "backups"
+
+    @property
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """Return the files of the certificate and of its key; None for plain HTTP."""
+        certificate, key = self.gateway.tls_cert, self.gateway.tls_key
+        if certificate:
+            return _absolute(certificate), _absolute(key or certificate)
+        if key:
+            problem = "gateway.tls_key is set, and gateway.tls_cert is not."
+            raise ConfigProblem(problem, hint="Set gateway.tls_cert to the certificate's file.")
+        return None
 
     @property
     def secrets_key_file(self) -> Path:

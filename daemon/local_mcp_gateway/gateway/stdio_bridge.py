@@ -12,10 +12,12 @@ import base64
 import http.client
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
@@ -45,13 +47,22 @@ class Bridge:
         output: IO[str],
         token: str | None = None,
         absent: Callable[[str], None] = lambda _: None,
+        certificate: Path | None = None,
     ) -> None:
-        """Reach the gateway at a URL; `absent` is called with the sentence for a person if there is none."""
+        """Reach the gateway at a URL; `absent` is called with the sentence for a person if there is none.
+
+        `certificate` is the file of this very gateway's: no other one is accepted then, whatever its name.
+        Without it the certificates that the system trusts are.
+        """
         parts = urlsplit(url)
-        if not parts.hostname or parts.scheme != "http":
-            raise ValueError("it has no http:// and host")
+        if not parts.hostname or parts.scheme not in {"http", "https"}:
+            raise ValueError("it has no http:// or https:// and host")
         self._absent = absent
-        self._host, self._port, self._path = parts.hostname or "", parts.port or 80, parts.path
+        self._secure = parts.scheme == "https"
+        self._certificate = certificate
+        self._system: ssl.SSLContext | None = None
+        self._host, self._port = parts.hostname, parts.port or (443 if self._secure else 80)
+        self._origin, self._path = f"{parts.scheme}://{self._host}:{self._port}", parts.path
         self._output = output
         self._authorization = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._writing = threading.Lock()
@@ -123,10 +134,16 @@ class Bridge:
 
     def _why(self, error: Exception) -> str:
         """Say why the gateway does not answer; where none runs, also to the person, and how to start one."""
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return self._not_trusted(error)
+        if isinstance(error, http.client.RemoteDisconnected) and not self._secure:
+            return (
+                f"{self._origin} closed the connection: perhaps it is served with https:// by now."
+            )
         if not isinstance(error, ConnectionRefusedError):
             return f"The gateway does not answer: {error}"
         text = (
-            f"No gateway is running at http://{self._host}:{self._port}: start one with"
+            f"No gateway is running at {self._origin}: start one with"
             " `local-mcp-gateway serve`, or `local-mcp-gateway service start`."
         )
         self._absent(text)
@@ -217,7 +234,7 @@ class Bridge:
     def _request(
         self, method: str, body: bytes, headers: Mapping[str, str], key: str | None = None
     ) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection(self._host, self._port)
+        connection = self._connection()
         if key is not None:
             self._open[key] = connection
         sent = {"Content-Type": "application/json", "Accept": ACCEPT, "Connection": "close"}
@@ -226,6 +243,26 @@ class Bridge:
             sent[hops.HEADER] = via
         connection.request(method, self._path, body, {**sent, **self._authorization, **headers})
         return connection.getresponse()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, self._port)
+        if self._certificate is not None:  # it may have been renewed since the last request
+            context = _only(self._certificate)
+        else:
+            context = self._system = self._system or ssl.create_default_context()
+        return http.client.HTTPSConnection(self._host, self._port, context=context)
+
+    def _not_trusted(self, error: ssl.SSLCertVerificationError) -> str:
+        if self._certificate is None:
+            return (
+                f"The certificate of {self._origin} is not trusted: {error.verify_message}. Trust its issuer"
+                " on this machine, or name its file in SSL_CERT_FILE."
+            )
+        return (
+            f"The certificate of {self._origin} is not the one in {self._certificate}. If that file is newer,"
+            " `local-mcp-gateway reload` puts it in force."
+        )
 
     # --- to the client --------------------------------------------------------------------------
 
@@ -251,6 +288,18 @@ def _patiently(request: Any) -> http.client.HTTPResponse:
             time.sleep(0.1)
         else:
             return reply
+
+
+def _only(file: Path) -> ssl.SSLContext:
+    """Return a context that accepts the first certificate in a file, under any name, and nothing else."""
+    text = file.read_text(encoding="ascii", errors="replace")
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    first = begin + text.partition(begin)[2].partition(end)[0] + end
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=first)
+    return context
 
 
 def _for(identity: Any, text: str) -> str:

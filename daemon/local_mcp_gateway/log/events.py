@@ -76,6 +76,10 @@ EVENTS: dict[str, Event] = {
     "guard.refused": Event(
         "error", "The guard refuses to start: code, hint and exit code say why, and what to do."
     ),
+    "tls.ends_soon": Event(
+        "warning",
+        "The certificate of https ends in less than 14 days; said at the start and every day.",
+    ),
     "gateway.listening": Event("info", "The gateway answers at this address."),
     "service.ready": Event(
         "info", "The start in one line: everything is up; duration since the process started."
@@ -246,6 +250,7 @@ EVENTS: dict[str, Event] = {
     "service.reload_refused": Event(
         "error", "A reload was refused; the service goes on as it was."
     ),
+    "tls.renewed": Event("info", "A reload read another certificate; new connections get it."),
     "service.reloaded": Event(
         "info", "A reload in one line: what changed, how long writers were paused."
     ),

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.copies import Copier
     from local_mcp_gateway.service.dev import HotApply
+    from local_mcp_gateway.service.http import ServerCertificate
     from local_mcp_gateway.service.options import ServeOptions
     from local_mcp_gateway.service.process import Signals
     from local_mcp_gateway.service.progress import StatusLine
@@ -93,9 +94,11 @@ class RunningService:
         signals: Signals,
         up: Callable[[], None],
         set_log_level: Callable[[str], None],
+        certificate: ServerCertificate | None = None,
     ) -> None:
         self._up = up
         self._set_log_level = set_log_level
+        self._certificate = certificate
         self.plan = plan
         self.settings = plan.settings
         self.notifier = notifier
@@ -120,8 +123,10 @@ class RunningService:
         settings = self.settings
         path = settings.database_path
         self._listener = listener
-        self._address = OwnAddress(*listener.getsockname()[:2])
-        self._own_url = reachable(url_of(listener))
+        certificate = self._certificate
+        names = None if certificate is None else certificate.facts.names
+        host, port = listener.getsockname()[:2]
+        self._address = OwnAddress(host, port, names)
         allow_many()
         with LibraryWarnings(self.emit):
             async with (
@@ -148,19 +153,21 @@ class RunningService:
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         second_signal=self.signals.second_signal,
+                        tls=None if certificate is None else certificate.context,
                     ),
                 ):
-                    self.emit("gateway.listening", url=url_of(listener) + "/mcp")
+                    scheme = "http" if certificate is None else "https"
+                    self.emit("gateway.listening", url=url_of(listener, scheme) + "/mcp")
                     tasks.start_soon(self._feed_watchdog)
                     tasks.start_soon(self._watch_database)
-                    tasks.start_soon(self._forget_audit)
+                    tasks.start_soon(self._every_day)
                     tasks.start_soon(self._reload_on_request)
                     if self.plan.dev and settings.dev.hot_apply:
                         self._hot = self._hot_apply()
                         tasks.start_soon(self._hot.watch)
                     if self.plan.dev and self.plan.config_files:
                         tasks.start_soon(self._watch_config)
-                    await self._ready(listener, report)
+                    await self._ready(report)
                     if not self.plan.dev:
                         tasks.start_soon(self._copy_backups)
                     tasks.start_soon(give_memory_back)
@@ -186,11 +193,11 @@ class RunningService:
         gateway = self.settings.gateway
         return replace(
             gateway_options(self.settings),
-            allowed_hosts=(gateway.host, *gateway.allowed_hosts),
+            allowed_hosts=(gateway.host, *(self._address.names or ()), *gateway.allowed_hosts),
             require_token=needs_token(listener, gateway.require_token),
         )
 
-    async def _ready(self, listener: socket.socket, report: GuardReport) -> None:
+    async def _ready(self, report: GuardReport) -> None:
         profiles = tuple(profile.name for profile in await queries.list_profiles(self.database))
         self._serving = True
         self._up()  # before READY: this needs threads, and a service without threads is not ready
@@ -204,7 +211,7 @@ class RunningService:
         # Last: `service install` waits for READY and then reads the record of this start.
         self.notifier.ready(self.summary())
         if self.plan.greet:
-            self.plan.greet(url_of(listener), profiles)
+            self.plan.greet(self._address.url, profiles)
         collect_rarely()
 
     def summary(self) -> str:
@@ -241,7 +248,7 @@ class RunningService:
             self._studio = studio_of(
                 self.settings,
                 default_profile=lambda: self.settings.gateway.default_profile,
-                own_url=self._own_url,
+                own=self._address,
                 pool=self.database,
                 ask=partial(self.answer, who="pages"),
                 changed=self.gateway.reload,
@@ -267,7 +274,7 @@ class RunningService:
         if verb in DEV_VERBS:
             return await self._hot.answer(verb, arguments) if self._hot else None
         if verb == "studio.open":
-            return {"url": self._own_url + (await self._open_studio()).link()}
+            return {"url": self._address.url + (await self._open_studio()).link()}
         default = self.settings.gateway.default_profile
         served = admin.Served(default, self._address, who)
         result = await admin.perform(
@@ -292,6 +299,7 @@ class RunningService:
             self.emit("service.reloading")
             applied: tuple[str, ...] = ()
             try:
+                await self._read_certificate()
                 async with report_progress(self._status, self.notifier, self.emit):
                     outcome = await reload(
                         self.plan,
@@ -336,9 +344,19 @@ class RunningService:
             self._copies_wanted.set()
         await self.gateway.reload(self._gateway_options(self._listener))
 
+    async def _read_certificate(self) -> None:
+        """Show new connections the certificate that is in its files now."""
+        if self._certificate is None:
+            return
+        before = self._certificate.facts
+        await anyio.to_thread.run_sync(self._certificate.read_again)
+        if self._certificate.facts != before:
+            self.emit("tls.renewed", **self._certificate.as_fields())
+
     async def read_settings(self) -> dict[str, object]:
         """Put changed settings in force; applies no migration."""
         async with self._one_reload:
+            await self._read_certificate()
             new = self.plan.reread()
             changed = changed_keys(self.settings, new)
             await self._put_in_force(new)
@@ -409,9 +427,11 @@ class RunningService:
         except GatewayError:
             return True  # the reload reports why
 
-    async def _forget_audit(self) -> None:
-        """Delete what the audit keeps no longer, at the start and every day."""
+    async def _every_day(self) -> None:
+        """Delete what the audit keeps no longer, and look when the certificate ends: at the start and every day."""
         while True:
+            if self._certificate is not None and self._certificate.facts.ends_soon:
+                self.emit("tls.ends_soon", **self._certificate.as_fields())
             with suppress(*Error):  # a busy or missing database is reported by what needs it
                 await forget_audit(self.database, keep_days=self.settings.log.keep_audit_days)
             await anyio.sleep(DAY_S)
@@ -435,11 +455,6 @@ class RunningService:
         while interval_s is not None:
             self.notifier.alive()
             await anyio.sleep(interval_s)
-
-
-def reachable(url: str) -> str:
-    """Return an address as a browser on this machine reaches it: a wildcard is no host."""
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _given_up() -> GatewayError:

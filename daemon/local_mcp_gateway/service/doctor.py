@@ -12,6 +12,7 @@ import shutil
 import stat
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +32,7 @@ from local_mcp_gateway.database import columns_of, examine_engine, read_holder, 
 from local_mcp_gateway.errors import ConfigProblem, GatewayError
 from local_mcp_gateway.formats import counted, size
 from local_mcp_gateway.guard import get_status
-from local_mcp_gateway.service.http import listeners
+from local_mcp_gateway.service.http import check_certificate, is_loopback, listeners
 from local_mcp_gateway.service.object_store import folder_of
 from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.service.secrets import check_secrets
@@ -133,9 +134,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         yield Finding("folder", "problem", f"{folder} cannot be written.", f"chmod u+rwx {folder}")
         return
     open_to_others = [
-        path
-        for path in (folder, *folder.glob(settings.database_path.name + "*"))
-        if stat.S_IMODE(path.stat().st_mode) & 0o077
+        path for path in (folder, *folder.glob(settings.database_path.name + "*")) if _is_open(path)
     ]
     if open_to_others:
         names = ", ".join(str(path) for path in open_to_others[:3])
@@ -143,6 +142,11 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         yield Finding("folder", "note", f"Other users can read {names}.", hint)
     else:
         yield Finding("folder", "ok", f"{folder} can be read and written by you alone.")
+
+
+def _is_open(path: Path) -> bool:
+    """Tell whether other users may use a file or folder."""
+    return bool(stat.S_IMODE(path.stat().st_mode) & 0o077)
 
 
 def _filesystem(settings: Settings) -> Iterator[Finding]:
@@ -297,6 +301,37 @@ def _port(settings: Settings) -> Iterator[Finding]:
         yield Finding("port", "ok", f"{port} is free.")
 
 
+def _tls(settings: Settings) -> Iterator[Finding]:
+    """Tell whether clients can use the certificate, or send their tokens in clear text."""
+    files, host = settings.tls_files, settings.gateway.host
+    if files is None:
+        if not _is_local(host):
+            text = f"Without TLS, tokens for {host} can be read on their way."
+            hint = "Set gateway.tls_cert and gateway.tls_key, or put a proxy with TLS in front."
+            yield Finding("tls", "note", text, hint)
+        return
+    facts = check_certificate(*files)
+    names = ", ".join(facts.names) or "no name"
+    text = f"{files[0]} is for {names}, until {facts.ends_at:%Y-%m-%d %H:%M} UTC."
+    if not facts.names:
+        hint = "Clients refuse it: make one with a subjectAltName."
+        yield Finding("tls", "problem", text, hint)
+    elif facts.ends_soon:
+        hint = "Put a new one there, then `local-mcp-gateway reload`."
+        yield Finding("tls", "note", text, hint)
+    else:
+        yield Finding("tls", "ok", text)
+    if _is_open(files[1]):
+        hint = f"chmod 600 {files[1]}"
+        yield Finding("tls", "note", f"Other users can read the key in {files[1]}.", hint)
+
+
+def _is_local(host: str) -> bool:
+    with suppress(ValueError):
+        return is_loopback(host.strip("[]"))
+    return host == "localhost"
+
+
 def _service(_: Settings) -> Iterator[Finding]:
     try:
         facts = systemctl.properties(units.SERVICE)
@@ -419,7 +454,7 @@ def _names(settings: Settings) -> Iterator[Finding]:
 
 _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _python, _engine, _folder, _filesystem, _room, _lock, _database, _backups, _copies, _secrets, _clock, _port,
-    _service, _upstreams,
+    _tls, _service, _upstreams,
 )  # fmt: skip
 
 

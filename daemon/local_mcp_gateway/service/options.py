@@ -167,7 +167,10 @@ def _private_files(settings: Settings) -> tuple[str, ...]:
         *(*side_files(database), *list_asides(database), unsent_folder(database)),
         *(database.with_name(database.name + ".token"), log, rotated(log), rotated(log.resolve())),
     ]
-    with suppress(ConfigProblem):  # reported where it is used
+    # Problems are reported where these are used.
+    with suppress(ConfigProblem):
+        found += (settings.tls_files or ())[1:]
+    with suppress(ConfigProblem):
         if replica := settings.replica.url and folder_of(settings.replica.url, "replica.url"):
             found.append(replica)
     return tuple(map(str, found))

@@ -28,7 +28,7 @@ from local_mcp_gateway.log import BackgroundWriter, is_journal, log_to_file, tee
 from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
-from local_mcp_gateway.service.http import listening_socket
+from local_mcp_gateway.service.http import ServerCertificate, listening_socket
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
 from local_mcp_gateway.service.process import Signals
 from local_mcp_gateway.service.progress import StatusLine, report_progress
@@ -95,6 +95,8 @@ async def run(
         python=sys.version.split()[0],
         sqlite=SQLITE_VERSION,
     )
+    files = settings.tls_files
+    certificate = None if files is None else ServerCertificate(*files)
     listener = _listener(serving)
     try:
         async with _guarding(serving, emit, notifier, status, signals) as report:
@@ -108,6 +110,7 @@ async def run(
                 signals,
                 partial(_start, outputs),
                 partial(_set_level, outputs),
+                certificate,
             )
             try:
                 await service.serve(listener, report)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.log import Emit
+    from local_mcp_gateway.service.admin import OwnAddress
 
     Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
@@ -59,7 +60,7 @@ SECRET: Final = frozenset(
 def studio_of(
     settings: Settings,
     *,
-    own_url: str,
+    own: OwnAddress,
     pool: ConnectionPool,
     ask: Ask,
     default_profile: Callable[[], str],
@@ -68,7 +69,6 @@ def studio_of(
     options: Sequence[str],
 ) -> Studio:
     """Return the studio of a running gateway; `options` led the command line to its settings."""
-    host, port = own_url.rpartition("://")[2].rsplit(":", 1)
     powers = Powers(
         database=settings.database_path,
         migrations=settings.migrations_folder,
@@ -79,7 +79,7 @@ def studio_of(
         look=partial(reading, locked=True),
         prepare=partial(register_sql, settings),
         changed=changed,
-        own=own_url,
+        own=own.url,
         default_profile=default_profile,
         client_entries=client_entries,
         client_document=settings.upstream.client_metadata_url,
@@ -89,9 +89,9 @@ def studio_of(
         protected=PROTECTED,
         masked=SECRET,
     )
-    hosts = (*settings.gateway.allowed_hosts, host.strip("[]"))
+    hosts = (*settings.gateway.allowed_hosts, own.host.strip("[]"), *(own.names or ()))
     # Browsers send a cookie to every port of a host, so its name says whose it is.
-    return Studio(powers, Door(hosts, cookie=f"studio_{port}"))
+    return Studio(powers, Door(hosts, cookie=f"studio_{own.port}", secure=own.names is not None))
 
 
 async def serve_database(

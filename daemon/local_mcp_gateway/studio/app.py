@@ -265,6 +265,7 @@ def _static(name: str) -> Response:
 
 
 THEMES: Final = ("", "light", "dark")
+YEAR_S: Final = 365 * 86_400
 
 
 def _theme_of(request: Request) -> str:
@@ -279,10 +280,8 @@ async def _theme(visit: Visit) -> Response:
     chosen = visit.request.given("theme")
     if chosen not in THEMES:
         raise UsageProblem(f"There is no theme {chosen!r}.", hint="Choose system, light or dark.")
-    cookie = f"studio_theme={chosen}; Path=/; HttpOnly; SameSite=Strict; Max-Age=31536000"
-    return redirect(
-        inside(visit.request.given("to"), visit.studio.home), (b"set-cookie", cookie.encode())
-    )
+    cookie = visit.studio.door.cookie_header(chosen, YEAR_S, "studio_theme")
+    return redirect(inside(visit.request.given("to"), visit.studio.home), cookie)
 
 
 def inside(given: str, otherwise: str) -> str:

@@ -75,9 +75,11 @@ class Door:
         allowed_hosts: Collection[str] = (),
         *,
         cookie: str = "studio",
+        secure: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cookie = cookie
+        self._attributes = "HttpOnly; SameSite=Strict" + ("; Secure" if secure else "")
         self._hosts = LOOPBACK | {host.lower() for host in allowed_hosts}
         self._clock = clock
         self._links: dict[bytes, float] = {}
@@ -115,9 +117,11 @@ class Door:
         if (digest := self._shown(request)) is not None:
             self._sessions.pop(digest, None)
 
-    def cookie_header(self, value: str, age_s: float = SESSION_S) -> tuple[bytes, bytes]:
-        """Return the header that gives the cookie to the browser."""
-        text = f"{self.cookie}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={age_s:.0f}"
+    def cookie_header(
+        self, value: str, age_s: float = SESSION_S, name: str = ""
+    ) -> tuple[bytes, bytes]:
+        """Return the header that gives the session's cookie, or another one, to the browser."""
+        text = f"{name or self.cookie}={value}; Path=/; {self._attributes}; Max-Age={age_s:.0f}"
         return b"set-cookie", text.encode()
 
     def refusal(self, request: Request) -> str | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import Connection, ConnectionPool
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.studio.http import Request
+    from local_mcp_gateway.studio.sessions import Door
 
 Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
 """Runs one verb, as the command line does."""
@@ -64,6 +65,7 @@ class Pages(Protocol):
     """What a page may ask of the studio that serves it."""
 
     powers: Powers
+    door: Door
 
     @property
     def home(self) -> str:

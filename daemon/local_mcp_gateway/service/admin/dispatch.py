@@ -92,8 +92,7 @@ class Served:
     @classmethod
     def of(cls, settings: Settings) -> Served:
         """Build it from the settings."""
-        gateway = settings.gateway
-        return cls(gateway.default_profile, OwnAddress(gateway.host, gateway.port))
+        return cls(settings.gateway.default_profile, OwnAddress.of(settings))
 
 
 async def perform(

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
     import socket
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
     from typing import Self
 
@@ -195,6 +196,7 @@ async def serving(
     *,
     drain_timeout_s: float,
     second_signal: Callable[[], Awaitable[None]],
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """Answer requests inside the block; on exit finish those in progress, until the deadline.
 
@@ -214,6 +216,7 @@ async def serving(
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain_timeout_s,  # type: ignore[arg-type]  # asyncio takes a float
+        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
     config.load()
     server = uvicorn.Server(config)
