@@ -22,6 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from enum import Enum
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -158,6 +159,14 @@ def traced_place() -> Iterator[tuple[Place, str]]:
 # --- the source ---------------------------------------------------------------------------------
 
 
+class When(Enum):
+    """When an import is made."""
+
+    LOADED = "as the module is loaded"
+    CALLED = "as a function is called"
+    CHECKED = "never: a type checker reads it"
+
+
 @dataclass(frozen=True, slots=True)
 class Imported:
     """One name that a module imports from another of the package, where it is defined."""
@@ -165,8 +174,7 @@ class Imported:
     by: str
     module: str
     name: str
-    typing: bool
-    """Whether only a type checker reads it."""
+    when: When
 
 
 class Source:
@@ -176,27 +184,61 @@ class Source:
         self.name = package.name
         self.paths = dict(modules(package))
         self.trees = {name: ast.parse(path.read_text()) for name, path in self.paths.items()}
+        self.statements = {name: list(statements(tree)) for name, tree in self.trees.items()}
         self.imported = [one for name in self.trees for one in self._imported(name)]
+        self.importers: defaultdict[str, set[str]] = defaultdict(set)
+        """Module → those that need it at run time; not the `__init__` that hands on its names."""
+        self._loaded: defaultdict[str, set[str]] = defaultdict(set)
+        for one in self.imported:
+            if one.when is When.LOADED:
+                self._loaded[one.by].add(one.module)
+            if one.when is not When.CHECKED and not self.is_package(one.by):
+                self.importers[one.module] |= {one.by} - {one.module}
 
     def _imported(self, by: str) -> Iterator[Imported]:
-        for statement, typing in statements(self.trees[by]):
+        for statement, when in self.statements[by]:
             if isinstance(statement, ast.Import):
                 found = [(alias.name, "") for alias in statement.names]
             else:
                 assert not statement.level, f"{by} imports relatively"
                 found = [self._defined(statement.module or "", a.name) for a in statement.names]
-            yield from (Imported(by, *one, typing) for one in found if one[0] in self.paths)
+            yield from (Imported(by, *one, when) for one in found if one[0] in self.paths)
 
     def _defined(self, module: str, name: str) -> tuple[str, str]:
         """Return where a name comes from: a package's `__init__` hands on what its modules define."""
         if self.is_package(module):
-            for statement, _ in statements(self.trees[module]):
+            for statement, _ in self.statements[module]:
                 if isinstance(statement, ast.ImportFrom):
                     for alias in statement.names:
                         if name == (alias.asname or alias.name):
                             return self._defined(statement.module or "", alias.name)
         submodule = f"{module}.{name}"
         return (submodule, "") if submodule in self.paths else (module, name)
+
+    def fences_off(self, module: str) -> set[str]:
+        """Return the libraries that a module keeps away from its only importer until it is used.
+
+        Its importer imports it inside a function, and with it would come a library of others.
+        """
+        (importer,) = self.importers[module]
+        if module in self._loaded[importer]:
+            return set()
+        return self._libraries(module) - self._libraries(importer)
+
+    def _libraries(self, module: str) -> set[str]:
+        """Return the libraries of others that come with a module as it is loaded."""
+        reached, todo, found = {module}, [module], set()
+        while todo:
+            by = todo.pop()
+            todo += self._loaded[by] - reached
+            reached |= self._loaded[by]
+            for statement, when in self.statements[by]:
+                if when is When.LOADED:
+                    names = [alias.name for alias in statement.names]
+                    if isinstance(statement, ast.ImportFrom):
+                        names = [statement.module or ""]
+                    found |= {name.partition(".")[0] for name in names}
+        return found - sys.stdlib_module_names - {self.name}
 
     def is_package(self, module: str) -> bool:
         return module in self.paths and self.paths[module].name == "__init__.py"
@@ -208,7 +250,7 @@ class Source:
         return sum(
             (statement.end_lineno or statement.lineno) - statement.lineno + 1
             for name in self.within(part)
-            for statement, _ in statements(self.trees[name])
+            for statement, _ in self.statements[name]
         )
 
     def within(self, part: str) -> list[str]:
@@ -223,26 +265,27 @@ def modules(package: Path) -> Iterator[tuple[str, Path]]:
 
 
 def statements(
-    tree: ast.AST, *, typing: bool = False
-) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Yield the imports of a module, and whether each stands under `if TYPE_CHECKING`."""
+    tree: ast.AST, *, when: When = When.LOADED
+) -> Iterator[tuple[ast.Import | ast.ImportFrom, When]]:
+    """Yield the imports of a module."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            yield node, typing
+            yield node, when
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from statements(ast.Module(node.body, []), when=When.CHECKED)
+            yield from statements(ast.Module(node.orelse, []), when=when)
         else:
-            only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-            yield from statements(node, typing=typing or only)
+            function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            yield from statements(node, when=When.CALLED if function else when)
 
 
 def of_source(package: Path) -> Iterator[Row]:
     source = Source(package)
-    importers: defaultdict[str, set[str]] = defaultdict(set)
-    for one in source.imported:
-        if not one.typing and not source.is_package(one.by):
-            importers[one.module].add(one.by)
-    single = sum(len(importers[name] - {name}) == 1 for name in source.paths)
-    note = f"of {len(source.paths)}; types not counted, nor what `__init__` hands on"
-    yield Row("modules with exactly one importer", single, "", at_most=24, note=note)
+    single = [name for name in source.paths if len(source.importers[name]) == 1]
+    fences = [name for name in single if source.fences_off(name)]
+    note = f"of {len(source.paths)}; not {len(fences)} more that keep a library out of a start"
+    counted = len(single) - len(fences)
+    yield Row("modules with exactly one importer", counted, "", at_most=24, note=note)
 
     guard, migrate = f"{source.name}.guard", f"{source.name}.migrate"
     across = [i for i in source.imported if is_in(i.by, guard) and is_in(i.module, migrate)]

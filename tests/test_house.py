@@ -39,6 +39,20 @@ def test_a_name_from_a_package_counts_for_the_module_that_defines_it(package: Pa
     assert ("app.guard.guard", "app.migrate.apply", "apply") in found
 
 
+def test_a_module_that_keeps_a_library_out_of_a_start_has_a_reason_to_stand_alone(
+    package: Path,
+) -> None:
+    """It is imported inside a function, and the library is not there without it."""
+    late = "def run():\n    from app.guard import web\n"
+    (package / "guard" / "web.py").write_text("import aiohttp\nimport json\n")
+    (package / "guard" / "late.py").write_text(late)
+    assert Source(package).fences_off("app.guard.web") == {"aiohttp"}
+    (package / "guard" / "late.py").write_text(f"import aiohttp\n{late}")
+    assert Source(package).fences_off("app.guard.web") == set()
+    (package / "guard" / "late.py").write_text("from app.guard import web\n")
+    assert Source(package).fences_off("app.guard.web") == set()
+
+
 def test_importers_are_counted_without_types_and_without_what_a_package_hands_on(
     package: Path,
 ) -> None:
