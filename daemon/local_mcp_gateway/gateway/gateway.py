@@ -24,14 +24,13 @@ from local_mcp_gateway.gateway.catalog import (
     read_names,
     validate,
 )
-from local_mcp_gateway.gateway.clients import Admission, Session, Sessions
+from local_mcp_gateway.gateway.clients import Admission, Limiter, Session, Sessions
 from local_mcp_gateway.gateway.http import Application, GatewayApp
 from local_mcp_gateway.gateway.protocol import MALFORMED, Hops, encode, hops
 from local_mcp_gateway.gateway.routing import (
     Broker,
     CallLog,
     Dispatcher,
-    Limiter,
     Registry,
     Router,
     Sharing,
@@ -141,7 +140,7 @@ class Gateway:
             self._tasks,
             emit,
         )
-        self._limiter = Limiter(self.registry)
+        self._limiter = Limiter()
         dispatcher = Dispatcher(
             self.registry,
             router,
@@ -253,7 +252,7 @@ class Gateway:
             registry.upstreams = {**staying, **fresh}
             registry.tokens = {token.id: token for token in tokens}
             registry.define(definitions.profiles)
-            self._limiter.forget()
+            self._limiter.replace(definitions.profiles, tokens)
             self._admission.replace(tokens)
             self._read_tokens_again({server.id for server in definitions.servers})
             for upstream in fresh.values():

@@ -1,6 +1,12 @@
 """Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
 
-from local_mcp_gateway.gateway.clients.admission import Admission, TokenRefused
+from local_mcp_gateway.gateway.clients.admission import (
+    LIMITED,
+    RETRY_AFTER,
+    Admission,
+    Limiter,
+    TokenRefused,
+)
 from local_mcp_gateway.gateway.clients.capabilities import differs, refusal, shared
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
@@ -21,9 +27,12 @@ from local_mcp_gateway.gateway.clients.sessions import (
 __all__ = [
     "GONE",
     "LEVELS",
+    "LIMITED",
     "LONGEST_NAME",
+    "RETRY_AFTER",
     "Admission",
     "EventStream",
+    "Limiter",
     "Outbox",
     "Session",
     "Sessions",

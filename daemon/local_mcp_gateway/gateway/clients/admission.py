@@ -1,4 +1,6 @@
-"""Admit requests by the token that they show; end what was begun with one that is no longer valid.
+"""Admit requests by the token that they show, and limit the calls of a token and of a profile.
+
+What was begun with a token ends when it is no longer valid.
 
 A request without a token is admitted where none is required: from this machine, unless the settings say
 otherwise. A token of ours that is not valid is refused everywhere. Its check costs one hash, whoever it is,
@@ -9,14 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.formats import counted, now_ms
+from local_mcp_gateway.gateway.protocol import Answer, failure
 from local_mcp_gateway.store import ClientToken, hash_of_token, id_in_token, looks_like_token
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.store import Policy, ProfileDefinition
 
 LOOK_S: Final = 60.0
 """How often expiry is looked at, at least: somebody may set the clock of the machine."""
@@ -125,3 +132,105 @@ class Admission:
         if later is not None:
             wait_s = min(max(later / 1000, SOONEST_S), LOOK_S)
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
+
+
+LIMITED: Final = -32011
+"""The error code of a call beyond a limit; its data says in how many seconds to try again."""
+RETRY_AFTER: Final = "retryAfterS"
+MINUTE_S: Final = 60.0
+AGAIN_S: Final = 1
+"""When to try again while too many calls run: nobody knows when one of them ends."""
+FREE: Final = frozenset(
+    (
+        *("initialize", "ping", "server/discover", "logging/setLevel"),
+        *("tools/list", "prompts/list", "resources/list", "resources/templates/list"),
+        *("resources/subscribe", "resources/unsubscribe", "tasks/cancel"),
+    )
+)
+"""Methods that count as no call: they are answered here, or end something."""
+
+
+class Counter:
+    """The calls of one profile or token."""
+
+    __slots__ = ("running", "started")
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.started: deque[float] = deque()
+        """When the calls of the last minute began; only kept under a limit."""
+
+    def wait_s(self, policy: Policy, now: float) -> int:
+        """Return after how many seconds one more call is allowed; 0 for now."""
+        if policy.calls_per_minute is not None:
+            while self.started and self.started[0] <= now - MINUTE_S:
+                self.started.popleft()
+            beyond = len(self.started) - policy.calls_per_minute
+            if beyond >= 0:
+                return max(math.ceil(self.started[beyond] + MINUTE_S - now), 1)
+        if policy.calls_at_once is not None and self.running >= policy.calls_at_once:
+            return AGAIN_S
+        return 0
+
+    def begin(self, policy: Policy, now: float) -> None:
+        """Count a call that begins."""
+        self.running += 1
+        if policy.calls_per_minute is not None:
+            self.started.append(now)
+
+
+class _Limit(NamedTuple):
+    whose: str
+    policy: Policy
+    counter: Counter
+
+
+class Limiter:
+    """Counts the calls where there is a limit, and refuses those beyond it."""
+
+    def __init__(self) -> None:
+        self._profiles: Mapping[str, _Limit] = {}
+        """By the name of the profile."""
+        self._tokens: Mapping[str, _Limit] = {}
+        """By the id of the token."""
+        self._counters: dict[str, Counter] = {}
+
+    def replace(
+        self, profiles: Collection[ProfileDefinition], tokens: Collection[ClientToken]
+    ) -> None:
+        """Take over the limits as they are stored now; what was counted under others still counts."""
+        before, self._counters = self._counters, {}
+        for key in (*(p.id for p in profiles), *(t.id for t in tokens)):
+            self._counters[key] = before.get(key) or Counter()
+        self._profiles = {
+            p.name: _Limit(f"profile {p.name!r}", p.policy, self._counters[p.id])
+            for p in profiles
+            if p.policy.limits
+        }
+        self._tokens = {
+            t.id: _Limit(f"token {t.name!r}", t.policy, self._counters[t.id])
+            for t in tokens
+            if t.policy.limits
+        }
+
+    def begin(
+        self, method: str, profile: str, token_id: str
+    ) -> tuple[Answer | None, Sequence[Counter]]:
+        """Return the refusal of a call that is one too many, and the counters of any other, for `end`."""
+        both = (self._profiles.get(profile), self._tokens.get(token_id))
+        limits = [limit for limit in both if limit is not None]
+        if not limits or method in FREE:
+            return None, ()
+        now = time.monotonic()
+        for whose, policy, counter in limits:
+            if wait_s := counter.wait_s(policy, now):
+                text = f"Too many calls for {whose}: try again in {counted(wait_s, 'second')}"
+                return failure(LIMITED, text, {RETRY_AFTER: wait_s}), ()
+        for _, policy, counter in limits:
+            counter.begin(policy, now)
+        return None, [limit.counter for limit in limits]
+
+    def end(self, counters: Sequence[Counter]) -> None:
+        """Count the end of a call."""
+        for counter in counters:
+            counter.running -= 1

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from local_mcp_gateway.gateway.catalog import HEADER_PREFIX
-from local_mcp_gateway.gateway.clients import LONGEST_NAME, TokenRefused, name_of_client
+from local_mcp_gateway.gateway.clients import (
+    LIMITED,
+    LONGEST_NAME,
+    RETRY_AFTER,
+    TokenRefused,
+    name_of_client,
+)
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -48,8 +54,6 @@ from local_mcp_gateway.gateway.protocol import (
     versions,
 )
 from local_mcp_gateway.gateway.routing import (
-    LIMITED,
-    RETRY_AFTER,
     Broker,
     CallLog,
     Cancellation,
@@ -328,7 +332,8 @@ class GatewayApp:
     ) -> Awaitable[None]:
         if (fault := _fault(http_request.headers, message)) is not None:
             return http_request.plain(*fault)
-        if versions.is_modern(http_request.headers, message):
+        version = _version(http_request.headers)
+        if version not in versions.HANDSHAKE and versions.is_modern(version, message):
             return self._post_modern(profile, message, http_request)
         return self._post_handshake(profile, message, http_request)
 
@@ -464,6 +469,7 @@ def _client_request(
             session,
             identity=identity,
             token=http_request.token,
+            token_id=http_request.token_id,
             client=(_client_name(http_request) if session is None else session.client_name) or None,
         )
     caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
@@ -480,6 +486,7 @@ def _client_request(
         repeats,
         identity=identity,
         token=http_request.token,
+        token_id=http_request.token_id,
         client=_named(opened.client) or _client_name(http_request) or None,
     )
 
@@ -499,6 +506,11 @@ def _client_name(http_request: HttpRequest) -> str:
     return http_request.headers.get("user-agent", "")[:LONGEST_NAME]
 
 
+def _version(headers: Mapping[str, str]) -> str:
+    """Return the protocol version that a message is posted with; without one it is of the handshake."""
+    return headers.get("mcp-protocol-version", versions.NEWEST_HANDSHAKE)
+
+
 def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
     """Return the status and error for a message that cannot be served at all."""
     if (why := message.fault) is not None:
@@ -506,8 +518,8 @@ def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] 
     kind = headers.get("content-type", JSON)
     if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
         return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")
-    version = headers.get("mcp-protocol-version")
-    known = version is None or version in versions.HANDSHAKE or versions.is_modern(headers, message)
+    version = _version(headers)
+    known = version in versions.HANDSHAKE or versions.is_modern(version, message)
     if not known and message.method != "initialize":
         served = ", ".join((*versions.HANDSHAKE, *versions.MODERN))
         return 400, failure(INVALID_REQUEST, f"Unsupported protocol version {version}: {served}")

@@ -267,6 +267,7 @@ async def _response_to(
         session,
         identity=bytes(message.id),
         token=dispatcher.token_of(session),
+        token_id=session.token,
         client=session.client_name or None,
     )
     answer = await dispatcher.answer(request, Cancellation())

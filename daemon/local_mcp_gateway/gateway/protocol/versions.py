@@ -131,11 +131,8 @@ def older_version_in(refusal: bytes) -> str | None:
     return max(named.intersection(OF_SERVERS[:-1]), default=None)
 
 
-def is_modern(headers: Mapping[str, str], message: Envelope) -> bool:
-    """Return whether a posted message is stateless, according to its header or its envelope."""
-    version = headers.get("mcp-protocol-version")
-    if version is None or version in HANDSHAKE:
-        return False
+def is_modern(version: str, message: Envelope) -> bool:
+    """Return whether a message is stateless, posted with a version that is not of the handshake."""
     return version in MODERN or bool(member(_meta(message.params), VERSION_KEY))
 
 

@@ -8,20 +8,16 @@ from local_mcp_gateway.gateway.routing.broker import (
 )
 from local_mcp_gateway.gateway.routing.call_log import CallLog
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
-from local_mcp_gateway.gateway.routing.limits import LIMITED, RETRY_AFTER, Limiter
 from local_mcp_gateway.gateway.routing.registry import Registry, health, state_of
 from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher, Router
 from local_mcp_gateway.gateway.routing.sharing import Sharing
 
 __all__ = [
-    "LIMITED",
-    "RETRY_AFTER",
     "Broker",
     "CallLog",
     "Cancellation",
     "ClientRequest",
     "Dispatcher",
-    "Limiter",
     "Registry",
     "Router",
     "Sharing",

@@ -39,9 +39,9 @@ from local_mcp_gateway.gateway.protocol import (
 )
 from local_mcp_gateway.gateway.routing import mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, takes_levels
-from local_mcp_gateway.gateway.routing.sharing import ANYBODY
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams import (
+    ANYBODY,
     NOBODY,
     ROOTS,
     SEVERAL,

@@ -181,13 +181,8 @@ class ClientRequest(msgspec.Struct, eq=False):
     identity: bytes = b""
     """The id that the client gave it."""
     token: ClientToken | None = None
-    """What the client showed, if anything."""
+    """What the client showed, if that is still a token."""
+    token_id: str = ""
+    """The id of what it showed, "" for nothing."""
     client: str | None = None
     """What the client calls itself."""
-
-    @property
-    def token_id(self) -> str:
-        """Return the id of the token that the client showed, "" for none."""
-        if self.session is not None:
-            return self.session.token
-        return "" if self.token is None else self.token.id

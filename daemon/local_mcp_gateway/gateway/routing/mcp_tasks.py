@@ -23,7 +23,6 @@ from local_mcp_gateway.gateway.protocol import (
     failure,
     jsonrpc,
     member,
-    versions,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class TaskRequests:
     async def handle(self, request: ClientRequest) -> Answer:
         """Forward a request about one task, or list those of all servers."""
         members = self._registry.members(request.profile, request.session)
-        able = [server for server in members if makes_tasks(server)]
+        able = [server for server in members if server.identity and server.identity.makes_tasks]
         view = self._registry.view(request.profile, request.session, request.token_id)
         if request.method == "tasks/list" and view.visibility is not None:
             able = []  # it would list those of tools that do not exist for this client
@@ -74,7 +73,7 @@ class TaskRequests:
         """Return the tasks of one server after the other, until one has more of them to come."""
         given = decode_any(member(request.params, "cursor") or b"null")
         name, _, cursor = given.partition(_BETWEEN) if isinstance(given, str) else ("", "", "")
-        names = [server.name for server in able if lists_tasks(server)]
+        names = [server.name for server in able if server.identity and server.identity.lists_tasks]
         if given is not None and name not in names:
             return failure(INVALID_PARAMS, "Invalid params: the cursor is not known")
         found: list[msgspec.Raw] = []
@@ -97,22 +96,6 @@ class TaskRequests:
 def _page(tasks: list[msgspec.Raw], cursor: str | None) -> Answer:
     page: dict[str, Any] = {"tasks": tasks}
     return jsonrpc.success(page if cursor is None else {**page, "nextCursor": cursor})
-
-
-def makes_tasks(server: Upstream) -> bool:
-    """Return whether a server has declared tasks of either kind."""
-    if server.identity is None:
-        return False
-    declared = server.identity.capabilities
-    if "tasks" in declared:
-        return True
-    return "extensions" in declared and bool(member(declared["extensions"], versions.TASKS))
-
-
-def lists_tasks(server: Upstream) -> bool:
-    """Return whether a server lists its tasks: those of the extension are never listed."""
-    declared = {} if server.identity is None else server.identity.capabilities
-    return "tasks" in declared and bool(member(bytes(declared["tasks"]), "list"))
 
 
 def shown_tasks(server: str, body: bytes | memoryview) -> bytes:

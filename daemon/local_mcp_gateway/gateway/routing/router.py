@@ -47,7 +47,6 @@ from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_u
 from local_mcp_gateway.gateway.routing.mcp_tasks import (
     TaskCaller,
     TaskRequests,
-    makes_tasks,
     shown_tasks,
 )
 from local_mcp_gateway.gateway.routing.server_info import (
@@ -55,14 +54,14 @@ from local_mcp_gateway.gateway.routing.server_info import (
     discover_result,
     initialize_result,
 )
-from local_mcp_gateway.gateway.upstreams import Call, Caller, ProgressTokens, Upstream
+from local_mcp_gateway.gateway.upstreams import ANYBODY, Call, Caller, ProgressTokens, Upstream
 from local_mcp_gateway.store import CatalogKind, ClientToken, Prefix
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.clients import Session, Sessions
+    from local_mcp_gateway.gateway.catalog import HeaderParam
+    from local_mcp_gateway.gateway.clients import Limiter, Session, Sessions
     from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.call_log import CallLog
-    from local_mcp_gateway.gateway.routing.limits import Limiter
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.sharing import Sharing
     from local_mcp_gateway.gateway.tasks import TaskScope
@@ -309,29 +308,27 @@ class Router:
         headers = request.headers
         if request.method == "tools/call":
             listing = self._registry.at(route.server, request.session) or upstream
-            header_params = self._registry.header_params(listing, route.key)
-            if header_params and (name := twice_in_arguments(header_params, params)) is not None:
-                text = f"Invalid params: the argument {name[:100]!r} stands there twice"
-                return failure(INVALID_PARAMS, text)
-            if header_params and not request.repeats:
-                headers += headers_for(header_params, params)
-            elif (
-                header_params
-                and (wrong := header_fault(header_params, dict(headers), params)) is not None
-            ):
-                return failure(versions.HEADER_MISMATCH, wrong)
+            if header_params := self._registry.header_params(listing, route.key):
+                repeated = _repeated(header_params, request, params)
+                if isinstance(repeated, Answer):
+                    return repeated
+                headers += repeated
 
         async def forward(caller: Caller, params: bytes) -> Answer:
             key = route.key if request.method in versions.NAMED else None
             call = Call(request.method, params, caller, request.modern, headers, key, whole)
-            if caller is request.caller and self._sharing.shared_by(upstream, request):
+            if caller.client is None:  # the gateway's own
+                return await upstream.call(call)
+            if caller is request.caller and upstream.serves_all:
+                upstream.use(request.session or ANYBODY)
                 return await upstream.call(call)
             return await self._sharing.call(upstream, request, call)
 
         seen = self._registry.view(request.profile, request.session, request.token_id)
         renamed = seen.renamed
         uris = renamed.get(route.server) if renamed else None
-        tasks = request.method in TASK_AWARE and makes_tasks(upstream)
+        identity = upstream.identity
+        tasks = request.method in TASK_AWARE and identity is not None and identity.makes_tasks
         if uris is None and not tasks:
             return await self._translated(request, upstream, forward, request.caller, params)
         whole = whole or uris is not None
@@ -392,6 +389,19 @@ def _text(raw: msgspec.Raw | None) -> str | None:
     """Return a member's text, if it is a string."""
     value = None if raw is None or bytes(raw)[:1] != b'"' else jsonrpc.decode_any(raw)
     return value if isinstance(value, str) else None
+
+
+def _repeated(
+    header_params: tuple[HeaderParam, ...], request: ClientRequest, params: bytes
+) -> tuple[tuple[str, str], ...] | Answer:
+    """Return the headers that repeat arguments, without the client's own, or why the call is refused."""
+    if (name := twice_in_arguments(header_params, params)) is not None:
+        text = f"Invalid params: the argument {name[:100]!r} stands there twice"
+        return failure(INVALID_PARAMS, text)
+    if not request.repeats:
+        return headers_for(header_params, params)
+    wrong = header_fault(header_params, dict(request.headers), params)
+    return () if wrong is None else failure(versions.HEADER_MISMATCH, wrong)
 
 
 def _refusal(request: ClientRequest, route: Route) -> Answer:
@@ -467,7 +477,7 @@ class Dispatcher:
         answer: Answer | None = None
         if session is not None:
             session.running[identity] = cancellation.ask
-        refused, counters = self._limiter.begin(request)
+        refused, counters = self._limiter.begin(request.method, request.profile, request.token_id)
         try:
             answer = await self._router.handle(request) if refused is None else refused
         except asyncio.CancelledError:

@@ -26,6 +26,7 @@ from local_mcp_gateway.formats import counted
 from local_mcp_gateway.gateway.clients import differs
 from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
 from local_mcp_gateway.gateway.upstreams import (
+    ANYBODY,
     NOBODY,
     SEVERAL,
     Call,
@@ -46,9 +47,6 @@ MOST_CHILDREN: Final = 32
 """How many clients have a child of their own at one server, if it does not say (`max_clients`)."""
 MOST_SESSIONS: Final = 1000
 """How many have a session of their own at one HTTP server: a session costs less than a process."""
-ANYBODY: Final = "anybody"
-"""In place of a client that has no session, and is gone when its call ends."""
-
 Make = Callable[["ServerDefinition", object], Upstream]
 
 
@@ -61,20 +59,6 @@ class Sharing:
         self._tasks = tasks
 
     # --- calls ----------------------------------------------------------------------------------
-
-    def shared_by(self, upstream: Upstream, request: ClientRequest) -> bool:
-        """Return whether it is known already that this request goes to the shared connection."""
-        if request.caller.client is None:
-            return True  # the gateway's own
-        match upstream.definition.share:
-            case Share.NEVER:
-                return False
-            case Share.AUTO if upstream.asks or upstream.keeps is not False:
-                return False
-            case Share.AUTO if upstream.extensions and self._differs(upstream, request.session):
-                return False
-        _use(upstream, request)
-        return True
 
     async def call(self, upstream: Upstream, request: ClientRequest, call: Call) -> Answer:
         """Send a call over the connection that serves its client."""
@@ -108,7 +92,7 @@ class Sharing:
             if (own := owned.get(upstream.name)) is not None:
                 return own
         if not await self._parts(upstream, request, caller):
-            _use(upstream, request)
+            upstream.use(request.session or ANYBODY)
             return upstream
         if (own := self._new(upstream, request.session or caller.client)) is not None:
             return own
@@ -246,10 +230,3 @@ class Sharing:
     def _end(self, owner: object, own: Upstream) -> None:
         self._registry.disown(owner, own.name)
         self._tasks.start(own.stop)
-
-
-def _use(upstream: Upstream, request: ClientRequest) -> None:
-    """Note who has sent calls over a shared connection."""
-    who = request.session or ANYBODY
-    if upstream.user is not who:
-        upstream.user = who if upstream.user is None else SEVERAL

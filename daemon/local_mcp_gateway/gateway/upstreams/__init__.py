@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.server_requests import ROOTS, ProgressTokens
     from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
     from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
-    from local_mcp_gateway.gateway.upstreams.upstream import NOBODY, SEVERAL, Hooks, Upstream
+    from local_mcp_gateway.gateway.upstreams.upstream import (
+        ANYBODY,
+        NOBODY,
+        SEVERAL,
+        Hooks,
+        Upstream,
+    )
 else:
     __getattr__ = exports(
         __name__,
@@ -63,10 +69,11 @@ else:
         server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
-        upstream=("NOBODY", "SEVERAL", "Hooks", "Upstream"),
+        upstream=("ANYBODY", "NOBODY", "SEVERAL", "Hooks", "Upstream"),
     )
 
 __all__ = [
+    "ANYBODY",
     "CLIENT_HEADERS",
     "NOBODY",
     "ROOTS",

@@ -109,6 +109,20 @@ class Identity(msgspec.Struct, omit_defaults=True):
         declared = decode_any(self.capabilities.get("extensions", b"{}"))
         return tuple(declared) if isinstance(declared, dict) else ()
 
+    @property
+    def makes_tasks(self) -> bool:
+        """Whether the server has declared MCP tasks: those of 2025-11-25, or the extension."""
+        if "tasks" in self.capabilities:
+            return True
+        declared = self.capabilities.get("extensions")
+        return declared is not None and bool(member(declared, versions.TASKS))
+
+    @property
+    def lists_tasks(self) -> bool:
+        """Whether the server lists its tasks: those of the extension are never listed."""
+        declared = self.capabilities.get("tasks")
+        return declared is not None and bool(member(declared, "list"))
+
     def is_release_of(self, other: Identity) -> bool:
         """Return whether this is the same server in the same version, so that cached findings still hold."""
         mine, others = (self.name, self.release), (other.name, other.release)

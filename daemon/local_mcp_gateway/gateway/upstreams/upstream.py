@@ -42,7 +42,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
 )
 from local_mcp_gateway.gateway.upstreams.process import Activity
 from local_mcp_gateway.log import Emit, redact_text
-from local_mcp_gateway.store import CatalogKind, ServerDefinition, ServerKind
+from local_mcp_gateway.store import CatalogKind, ServerDefinition, ServerKind, Share
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -82,6 +82,8 @@ ROOTS_S: Final = 0.1
 """How long a new connection to a server that asks waits for its question, and again after the roots were
 given: servers look at the folders first, refuse calls until then, and do not say when they are ready."""
 ENDED: Final = "the server was removed or the gateway stops"
+ANYBODY: Final = "anybody"
+"""In place of a client that has no session, and is gone when its call ends."""
 SEVERAL: Final = "several"
 """In place of a client: several have used a connection, or one that cannot be told from others."""
 NOBODY: Final = "nobody"
@@ -175,6 +177,18 @@ class Upstream:
         if self.definition.kind is ServerKind.STDIO:
             return identity is not None and "tasks" in identity.capabilities
         return None if identity is None else identity.keeps
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether it is known already that every client uses this shared connection."""
+        if self.definition.share is Share.AUTO:
+            return not (self.asks or self.extensions) and self.keeps is False
+        return self.definition.share is Share.ALWAYS
+
+    def use(self, client: object) -> None:
+        """Note that this client sends a call over the shared connection."""
+        if self.user is not client:
+            self.user = client if self.user is None else SEVERAL
 
     @property
     def busy(self) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import anyio
 
-from local_mcp_gateway.gateway.routing.limits import FREE, Counter
+from local_mcp_gateway.gateway.clients.admission import FREE, Counter
 from local_mcp_gateway.store import Policy
 from tests.gateway.messages import call
 from tests.gateway.routing.test_policy import PLAIN, known_of, set_policy
