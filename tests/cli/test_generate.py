@@ -86,6 +86,32 @@ def test_check_says_what_is_missing_and_writes_nothing(
     assert missing.json() == {"missing": ["column mcp_servers.description is missing: text"]}
 
 
+def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(
+    place: Place, validate_json: Validate
+) -> None:
+    generate(place, SERVERS)
+    before = files(place)
+    renamed = SERVERS.replace("name TEXT", "title TEXT")
+    shown = generate(place, renamed, "--dry-run", "--json")
+    validate_json("db-generate", shown.json())
+    assert (shown.code, files(place)) == (3, before)
+    assert shown.json()["renames"] == ["mcp_servers.name=mcp_servers.title"]
+    assert shown.json()["deletes"]
+    decided = generate(
+        place, renamed, "--dry-run", "--rename", "mcp_servers.name=mcp_servers.title"
+    )
+    assert decided.stdout == "ALTER TABLE mcp_servers RENAME COLUMN name TO title;\n"
+    nothing = generate(place, SERVERS, "--dry-run", "--json")
+    validate_json("db-generate", nothing.json())
+    assert (nothing.code, nothing.json()["statements"], files(place)) == (0, [], before)
+
+
+def test_the_schema_of_the_settings_is_taken_where_none_is_given(place: Place) -> None:
+    env = {"LMG_MIGRATIONS__SCHEMA": str(schema(place, SERVERS))}
+    assert place.run("db", "generate", env=env).code == 0
+    assert place.run("db", "diff", "--from", "migrations", "--to", "schema", env=env).code == 0
+
+
 def test_the_programs_own_folder_is_up_to_date_with_its_schema(place: Place) -> None:
     assert place.run("db", "generate", "--check", bare=True).code == 0
 

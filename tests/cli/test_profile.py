@@ -125,7 +125,10 @@ def test_profiles_order_switch_and_lose_their_servers(either: Place) -> None:
     shown = either.run("profile", "show", "work", "--json").json()
     assert shown["description"] == "for work"
     assert shown["servers"] == [{"name": "a", "active": False}, {"name": "c", "active": True}]
+    moved = either.run("profile", "edit", "work", "--first", "c", "--json").json()
+    assert [server["name"] for server in moved["servers"]] == ["c", "a"]
     assert either.run("profile", "edit", "work", "--remove", "zzz").code == 2
+    assert either.run("profile", "edit", "work", "--first", "b").code == 2
     assert either.run("profile", "add", "broken", "nobody").code == 2
     assert either.run("profile", "remove", "work", "--yes").code == 0
     left = either.run("profile", "list", "--json").json()

@@ -23,6 +23,16 @@ CREATE TABLE gone (label TEXT);
 CREATE VIEW broken AS SELECT label FROM gone;
 CREATE TRIGGER loud AFTER UPDATE ON plain BEGIN UPDATE people SET note = 'woken' WHERE id = 1; END;
 CREATE INDEX people_by_name ON people (name) WHERE born IS NOT NULL;
+CREATE TABLE nullkeys (id TEXT PRIMARY KEY, v);
+CREATE TABLE choosy (
+  id INTEGER PRIMARY KEY,
+  state TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'it''s sent')),
+  size INTEGER CHECK (size IS NULL OR size IN (1, 2)),
+  "Mood" TEXT, rank INTEGER CHECK (rank IN (1, 2) AND rank > 0), who INTEGER REFERENCES files,
+  CHECK ("Mood" IN ('', 'calm') OR "Mood" IS NULL)
+);
+INSERT INTO nullkeys VALUES (NULL, 'first'), (NULL, 'second'), ('k', 'third');
+INSERT INTO choosy VALUES (1, 'open', NULL, NULL, 1, 1);
 INSERT INTO people VALUES (1, 'Ada', 1815, 'hunter2', ''), (2, '<b>Bob</b>', NULL, 'hunter3', NULL), (3, 'C''s "x"', 9, NULL, 'a' || char(13, 10) || 'b');
 INSERT INTO pets VALUES (1, 1, 'Rex'), (2, 1, 'Tom'), (3, NULL, 'Wild');
 INSERT INTO keyed VALUES ('a', 1, x'00ff'), ('a', 2, 2.5), ('b', 1, NULL);

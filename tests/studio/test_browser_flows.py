@@ -16,7 +16,9 @@ from tests.studio.scene import Scene, scene
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with scene(tmp_path_factory.mktemp("flows"), "--dev", pending=False) as made:
+    root = tmp_path_factory.mktemp("flows")
+    in_code = {"LMG_MIGRATIONS__SCHEMA": str(root / "schema.sql")}
+    with scene(root, "--dev", env=in_code, pending=False) as made:
         made.gateway.wait_for("dev.watching")
         yield made
 
@@ -44,6 +46,24 @@ def test_a_row_is_edited_and_the_edit_undone_with_the_mouse(page: Page, shop: Sc
     page.get_by_role("button", name="Undo").click()
     expect(page.locator("#toast")).to_have_text("The change is taken back.")
     assert cities(shop) == before
+
+
+def test_a_row_is_inserted_by_choosing_its_values(page: Page, shop: Scene) -> None:
+    page.goto("/studio/data/orders/new")
+    page.get_by_role("combobox", name="state").select_option("returned")
+    page.get_by_role("combobox", name="customer_id").fill("hopper")
+    offered = page.locator("#v1-list option")
+    expect(offered.first).to_have_text("Grace Hopper")
+    page.get_by_role("combobox", name="customer_id").fill(str(offered.first.get_attribute("value")))
+    page.get_by_role("textbox", name="ordered_at").fill("1795930673367")
+    page.get_by_role("button", name="Insert").click()
+    expect(page.locator("#toast")).to_contain_text("The row is there.")
+    expect(page.get_by_text("refers to Grace Hopper of customers")).to_be_visible()
+    assert page.get_by_role("combobox", name="state").locator("option").all_inner_texts() == [
+        *("open", "sent", "returned")
+    ]
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#toast")).to_contain_text("taken back")
 
 
 def test_a_change_that_a_constraint_forbids_is_refused_and_kept_on_the_page(
@@ -133,6 +153,40 @@ def test_a_migration_that_is_saved_appears_on_the_open_page_with_the_line_of_its
     expect(page.locator("#toast")).to_contain_text(f"{tag} is taken back")
     assert shop.place.query("SELECT name FROM sqlite_schema WHERE name = 'wishes'") == []
     assert not (shop.place.folder.path / f"{tag}.sql").exists()
+
+
+def test_a_migration_is_generated_from_the_schema_in_code_after_it_was_looked_at(
+    page: Page, shop: Scene
+) -> None:
+    made = shop.place.query(
+        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND tbl_name NOT LIKE '\\_\\_%' ESCAPE '\\'"
+    )
+    sql = ";\n".join(str(text) for (text,) in made)
+    changed = sql.replace("city TEXT", "town TEXT").replace(
+        "note TEXT,", "note TEXT, size TEXT NOT NULL,"
+    )
+    (shop.place.root / "schema.sql").write_text(changed)
+    page.goto("/studio/migrations/code")
+    expect(page.locator("h1")).to_have_text("3 differences between the database and the code")
+    page.get_by_role("link", name="Generate a migration…").click()
+    expect(page.locator("pre.sql")).to_contain_text("DROP COLUMN city")
+    page.get_by_label("customers.city is gone").select_option("it is now customers.town")
+    expect(page.locator("pre.sql")).to_contain_text("RENAME COLUMN city TO town")
+    expect(page.locator("aside")).to_contain_text("existing rows have no value")
+    page.get_by_label("Value of orders.size").fill("'small'")
+    page.get_by_role("textbox", name="Name").fill("towns")
+    page.get_by_role("button", name="Show it again").click()
+    expect(page.locator("pre.sql")).to_contain_text("'small'")
+    (shop.place.root / "schema.sql").write_text(changed + ";\nCREATE TABLE late (x)")
+    page.get_by_role("button", name="Write the migration").click()
+    expect(page.locator("#problem")).to_contain_text("has changed since this was shown")
+    expect(page.locator("pre.sql")).to_contain_text("CREATE TABLE late")
+    page.get_by_role("button", name="Write the migration").click()
+    expect(page.locator("#toast")).to_contain_text("_towns is written")
+    expect(page.locator(".past").first).to_contain_text("_towns")
+    assert shop.place.query("SELECT DISTINCT size FROM orders") == [("small",)]
+    page.get_by_role("link", name="Schema in code").click()
+    expect(page.locator("h1")).to_have_text("The database is as the code says")
 
 
 def test_a_backup_is_restored_after_its_name_is_typed(page: Page, shop: Scene) -> None:

@@ -35,7 +35,7 @@ def test_what_is_broken_comes_before_what_waits() -> None:
     assert [task.title for task in _tasks(servers, standing, replica)][:4] == [
         "down is down",
         "The replica is behind",
-        "asks wants a sign-in",
+        "asks needs a sign-in",
         "1 tool of held is held",
     ]
 

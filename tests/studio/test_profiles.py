@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.studio.conftest import Browser
+
+
+def shown_order(text: str) -> list[str]:
+    return re.findall(r'aria-label="Move (\w+) up"', text)
 
 
 def test_a_profile_is_made_filled_changed_and_removed(browser: Browser) -> None:
@@ -17,6 +23,13 @@ def test_a_profile_is_made_filled_changed_and_removed(browser: Browser) -> None:
     assert "nothing: it is hidden" in page.words
     page = browser.sent("/studio/profiles/night/tool", server="plain", tool="raw", reset="1")
     assert "nothing: it is hidden" not in page.words
+    page = browser.sent("/studio/profiles/night/edit", add="gone")
+    assert shown_order(page.text) == ["plain", "gone"]
+    for verb in ("up", "up"):
+        page = browser.sent("/studio/profiles/night/edit", **{verb: "gone"})
+        assert shown_order(page.text) == ["gone", "plain"]
+    page = browser.sent("/studio/profiles/night/edit", down="gone")
+    assert shown_order(page.text) == ["plain", "gone"]
     assert browser.post("/studio/profiles/night/remove", typed="").status == 400
     browser.sent("/studio/profiles/night/remove", typed="night")
     assert "night" not in browser.page("/studio/profiles").words

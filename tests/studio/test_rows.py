@@ -15,19 +15,20 @@ import pytest
 from local_mcp_gateway.database import Connection
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.rows import (
+    MOST_CHOICES,
     PAGE,
     Asked,
+    Choice,
     Condition,
     Page,
+    choices,
     export,
-    key_text,
-    key_values,
+    label_of,
     pointing_at,
     read_page,
     read_row,
-    typed,
 )
-from local_mcp_gateway.studio.tables import Column, Table, opened, read_table
+from local_mcp_gateway.studio.tables import Table, opened, read_table
 from local_mcp_gateway.studio.visit import Powers
 
 
@@ -138,15 +139,6 @@ def test_a_condition_that_is_none_is_left_out(text: str) -> None:
     assert Condition.of(text) is None
 
 
-def test_a_key_comes_back_as_it_was_and_another_is_refused(connection: Connection) -> None:
-    keyed = table(connection, "keyed")
-    for key in (["a", 1], [b"\x00\xff", None], ["ü", 2.5]):
-        assert key_values(keyed, key_text(key)) == key
-    for text in ("", "[1]", "[[1], 2]", '[{"y": 1}, 2]', f"[{2**70}, 1]", "{}", "1"):
-        with pytest.raises(UsageProblem, match="names no row"):
-            key_values(keyed, text)
-
-
 def test_one_row_is_read_whole_with_what_points_at_it(connection: Connection) -> None:
     people = table(connection, "people")
     row = read_row(connection, people, "[1]")
@@ -156,24 +148,47 @@ def test_one_row_is_read_whole_with_what_points_at_it(connection: Connection) ->
     assert (link.table, count, conditions) == ("pets", 2, (Condition("owner", "=", "1"),))
 
 
-@pytest.mark.parametrize(
-    ("declared", "text", "value"),
-    [
-        ("INTEGER", " 12 ", 12),
-        ("INTEGER", "1.5", 1.5),
-        ("INTEGER", "abc", "abc"),
-        ("INTEGER", str(2**70), float(2**70)),
-        ("TEXT", "12", "12"),
-        ("REAL", "inf", "inf"),
-        ("", "7", 7),
-        ("BLOB", "7", "7"),
-    ],
-)
-def test_what_is_typed_becomes_what_the_column_takes(
-    declared: str, text: str, value: object
+def test_a_foreign_key_is_offered_rows_with_their_names_and_finds_more(
+    connection: Connection,
 ) -> None:
-    column = Column("a", declared, False, None, 0, False, False)
-    assert typed(column, text) == value
+    people = table(connection, "people")
+    (link,) = table(connection, "pets").links
+    assert choices(connection, people, link) == [
+        Choice("1", "Ada"),
+        Choice("2", "<b>Bob</b>"),
+        Choice("3", 'C\'s "x"'),
+    ]
+    for text in ("AD", "1"):
+        assert choices(connection, people, link, text) == [Choice("1", "Ada")]
+    assert label_of(connection, people, link, 2) == "<b>Bob</b>"
+    assert label_of(connection, people, link, 99) == label_of(connection, people, link, None) == ""
+
+
+def test_a_foreign_key_to_a_large_table_is_offered_a_few_rows_and_a_search_ends_in_time(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "large.db"
+    with closing(sqlite3.connect(path)) as made:
+        made.executescript(
+            "CREATE TABLE large (id INTEGER PRIMARY KEY, name TEXT);"
+            "CREATE TABLE small (to_large REFERENCES large);"
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)"
+            " INSERT INTO large SELECT i, 'row ' || i FROM n"
+        )
+    with opened(Powers(path)) as connection:
+        large, (link,) = table(connection, "large"), table(connection, "small").links
+        assert len(choices(connection, large, link)) == MOST_CHOICES
+        assert choices(connection, large, link, "row 49999") == [Choice("49999", "row 49999")]
+    with opened(Powers(path), limit_s=0.0) as connection:
+        assert choices(connection, large, link, "row 49999") == []  # SQLite was interrupted
+
+
+def test_a_key_of_nulls_names_its_row_by_the_rowid(connection: Connection) -> None:
+    shown = page(connection, "nullkeys")
+    assert values(shown) == [[None, "first"], [None, "second"], ["k", "third"]]
+    row = read_row(connection, table(connection, "nullkeys"), shown.rows[1].key)
+    assert row is not None
+    assert row.cells[1].value == "second"
 
 
 def test_an_export_holds_every_row_and_no_secret(connection: Connection) -> None:

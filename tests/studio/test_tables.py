@@ -53,6 +53,18 @@ def test_a_row_is_named_by_its_rowid_or_its_primary_key(connection: Connection) 
         assert not table(connection, name).editable
 
 
+def test_a_column_that_a_check_lists_the_values_of_has_choices(connection: Connection) -> None:
+    found = {column.name: column.choices for column in table(connection, "choosy").columns}
+    assert found == {
+        "id": (),
+        "who": (),
+        "rank": (),  # an AND beside it is more than a choice
+        "state": ("open", "it's sent"),
+        "size": ("1", "2"),
+        "Mood": ("", "calm"),
+    }
+
+
 def test_columns_with_secrets_are_masked_by_name_or_because_they_are_listed(
     connection: Connection,
 ) -> None:

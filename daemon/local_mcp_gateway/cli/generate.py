@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.schema import DEFAULT_SCHEMA, load_schema
+from local_mcp_gateway.cli.schema import load_schema
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 
 if TYPE_CHECKING:
@@ -40,8 +40,13 @@ if TYPE_CHECKING:
     metavar="TABLE.COLUMN=SQL",
     help="Value of a new NOT NULL column for existing rows. Can be repeated.",
 )
-@click.option("--schema", default=DEFAULT_SCHEMA, show_default=True, help="The desired schema.")
+@click.option("--schema", show_default="the setting migrations.schema", help="The desired schema.")
 @click.option("--check", is_flag=True, help="Write nothing; exit 3 if a migration is missing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the SQL, its hazards and possible renames; write nothing.",
+)
 @click.option("--yes", is_flag=True, help="Write a migration that deletes data without asking.")
 @ui.as_json_option
 @click.pass_obj
@@ -53,8 +58,9 @@ def generate(
     renames: tuple[str, ...],
     no_renames: bool,
     fills: tuple[str, ...],
-    schema: str,
+    schema: str | None,
     check: bool,
+    dry_run: bool,
     yes: bool,
     as_json: bool,
 ) -> int:
@@ -65,14 +71,14 @@ def generate(
     are asked, elsewhere they must be given (exit 2).
     """
     from local_mcp_gateway.migrate import generate as flow  # --help does not pay for it
-    from local_mcp_gateway.schema import compare, parse_renames, slug
+    from local_mcp_gateway.schema import candidates, compare, parse_renames, slug
 
     folder = flow.open_folder(invocation.migrations)
     base = flow.schema_of(folder, prepare=invocation.prepare)
     if empty:
         flow.rewrite_snapshots(folder, prepare=invocation.prepare)
         return _report(_write_empty(folder, base, slug(name or "custom")), None, as_json=as_json)
-    target = load_schema(invocation, schema)
+    target = load_schema(invocation, schema or invocation.settings.migrations.schema)
     decided = parse_renames(renames, base, target)
     differences = compare(target, base)
     if check and differences:
@@ -80,7 +86,8 @@ def generate(
     if check or not (differences or renames):
         _say_nothing_to_do(folder, check=check, as_json=as_json)
         return Exit.OK
-    decided = _decide(base, target, decided, no_renames=no_renames, as_json=as_json)
+    undecided = candidates(base, target, decided) if dry_run and not no_renames else ()
+    decided = _decide(base, target, decided, no_renames=no_renames or dry_run, as_json=as_json)
     made = flow.draft(
         base,
         target,
@@ -91,6 +98,8 @@ def generate(
         prepare=invocation.prepare,
     )
     made = _weighed(invocation, made)
+    if dry_run:
+        return _preview(made, undecided, as_json=as_json)
     _confirm(made, yes=yes, as_json=as_json)
     for tag in flow.rewrite_snapshots(folder, prepare=invocation.prepare):
         click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
@@ -212,6 +221,29 @@ def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
             "Nothing was written: the migration deletes data.",
             hint="Run it again with --yes, or with --rename if it is a rename.",
         )
+
+
+def _preview(made: Draft, undecided: Sequence[Candidate], *, as_json: bool) -> int:
+    """Print what would be written; a possible rename that nobody decided counts as a drop and an add."""
+    if as_json:
+        ui.print_json(
+            {
+                "name": made.name,
+                "statements": list(made.plan.statements),
+                "hazards": [asdict(hazard) for hazard in made.plan.hazards],
+                "renames": list(map(str, undecided)),
+                "deletes": made.deletes,
+                "no_down": made.no_down,
+            }
+        )
+        return Exit.DIFFERS
+    for hazard in made.plan.hazards:
+        click.secho(f"! {hazard.message}", fg="yellow", err=True)
+    for candidate in undecided:
+        click.echo(f"? Renamed, or dropped and added: --rename {candidate}", err=True)
+    for statement in made.plan.statements:
+        click.echo(f"{statement};")
+    return Exit.DIFFERS
 
 
 def _report(written: WrittenMigration, made: Draft | None, *, as_json: bool) -> int:

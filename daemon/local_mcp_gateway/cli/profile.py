@@ -104,6 +104,7 @@ def show(invocation: Invocation, *, name: str, as_json: bool) -> int:
 @_servers_option("--remove", "removed", help="Take a server out.")
 @_servers_option("--enable", help="Serve this member again.")
 @_servers_option("--disable", help="Keep this member, do not serve it.")
+@_servers_option("--first", help="Move a member to the front; repeated, in this order.")
 @policy_options
 @ui.as_json_option
 @click.pass_obj
@@ -119,6 +120,7 @@ def edit(
     removed: tuple[str, ...],
     enable: tuple[str, ...],
     disable: tuple[str, ...],
+    first: tuple[str, ...],
     as_json: bool,
     **policy: Any,
 ) -> int:
@@ -126,7 +128,8 @@ def edit(
     changed = answer_to(
         invocation, "profile.edit",
         name=name, rename=rename, description=description, prefix=prefix,
-        add=added, remove=removed, enable=enable, disable=disable, policy=policy_of(policy),
+        add=added, remove=removed, enable=enable, disable=disable, first=first,
+        policy=policy_of(policy),
     )  # fmt: skip
     return _show(changed, as_json=as_json)
 

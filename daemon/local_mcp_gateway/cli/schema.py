@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema import Difference, Hazard, Schema
 
 
-DEFAULT_SCHEMA = "local_mcp_gateway.store.tables"
 WORDS = "`database`, `migrations`, `schema`"
 
 
@@ -165,7 +164,7 @@ def _folder(invocation: Invocation, path: Path, tag: str | None) -> Schema:
 _BUILTIN: Mapping[str, Callable[[Invocation], Schema]] = {
     "database": lambda invocation: _database(invocation.database),
     "migrations": lambda invocation: _folder(invocation, invocation.migrations, None),
-    "schema": lambda invocation: load_schema(invocation, DEFAULT_SCHEMA),
+    "schema": lambda invocation: load_schema(invocation, invocation.settings.migrations.schema),
 }
 
 _SOURCES = (

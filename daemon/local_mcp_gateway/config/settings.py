@@ -85,6 +85,10 @@ class MigrationsSettings:
     """Where the migrations are and what they may use."""
 
     folder: str = _key("", "Migrations folder. Empty: the one that came with the program.")
+    schema: str = _key(
+        "local_mcp_gateway.store.tables",
+        "Where the schema is written down, for `db generate`: a module, a .py or .sql file, a folder of these.",
+    )
     functions: Mapping[str, str] = _key(
         {}, 'SQL functions that migrations call: name = "module:attribute".'
     )

@@ -41,7 +41,12 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "backup": ("db", "backup", "create", "--json"),
     "verify": ("db", "backup", "verify", "--json"),
     "restore": ("db", "restore", "--yes", "--json"),
+    "compare": ("db", "diff", "--from", "database", "--to", "schema", "--json"),
+    "draft": ("db", "generate", "--dry-run", "--json"),
+    "generate": ("db", "generate", "--no-renames", "--yes", "--json"),
 }
+TAKING_OPTIONS: Final = frozenset({"draft", "generate"})
+"""Their arguments are options, each with its values; those of the others are names."""
 STOP_S: Final = 1.0
 PROTECTED: Final = frozenset({"audit_log"})
 """What the gateway only ever adds to."""
@@ -165,11 +170,14 @@ def _last_start(database: Path) -> Mapping[str, Any] | None:
 
 async def run_command(options: Sequence[str], verb: str, arguments: Mapping[str, Any]) -> Any:
     """Run a command of the guard to its end and return what it prints; raises what it reports."""
-    named = [str(value) for value in arguments.values()]
-    if any(name.startswith("-") for name in named):
-        raise UsageProblem(
-            f"{named[0]!r} is not the name of a backup.", hint="Choose one of the list."
-        )
+    if verb in TAKING_OPTIONS:
+        named = [f"--{key}={value}" for key, given in arguments.items() for value in given]
+    else:
+        named = [str(value) for value in arguments.values()]
+        if any(name.startswith("-") for name in named):
+            raise UsageProblem(
+                f"{named[0]!r} is not the name of a backup.", hint="Choose one of the list."
+            )
     command = [sys.executable, "-m", "local_mcp_gateway", *options, *COMMANDS[verb], *named]
     done = await anyio.run_process(command, check=False)
     try:

@@ -41,13 +41,21 @@ class Studio:
     """The pages. Call it as an ASGI application; all methods run on the event loop."""
 
     def __init__(self, powers: Powers, door: Door) -> None:
-        from local_mcp_gateway.studio import console, data_pages, diagram, migrations, points
+        from local_mcp_gateway.studio import (
+            console,
+            data_pages,
+            diagram,
+            migrations,
+            points,
+            row_pages,
+        )
 
         self.powers = powers
         self.door = door
         self.live = Live()
         self.routes: dict[tuple[str, str], Page] = {
             **data_pages.ROUTES,
+            **row_pages.ROUTES,
             **console.ROUTES,
             **diagram.ROUTES,
             **migrations.ROUTES,

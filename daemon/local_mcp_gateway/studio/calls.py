@@ -36,6 +36,16 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """The calls of one server in one of the SLOTS of a span of time."""
+
+    calls: int = 0
+    failed: int = 0
+    median_ms: float = 0.0
+    p95_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Traffic:
     """The calls of one server in a span of time."""
 
@@ -43,48 +53,88 @@ class Traffic:
     failed: int = 0
     median_ms: float = 0.0
     p95_ms: float = 0.0
-    slots: tuple[int, ...] = ()
+    slots: tuple[Slot, ...] = ()
 
     @property
     def spark(self) -> str:
         """Return the line of its calls over time as the path of an SVG of 60 by 20."""
-        most = max(self.slots, default=0) or 1
+        most = max((slot.calls for slot in self.slots), default=0) or 1
         step = 60 / max(1, len(self.slots) - 1)
         points = [
-            f"{at * step:.1f} {18 - 16 * count / most:.1f}" for at, count in enumerate(self.slots)
+            f"{at * step:.1f} {18 - 16 * slot.calls / most:.1f}"
+            for at, slot in enumerate(self.slots)
         ]
         return "M" + " ".join(points) if points else ""
 
+    @property
+    def bars(self) -> list[Bar]:
+        """Return the chart of its calls, of 240 by 60."""
+        return _bars([(slot.calls, slot.failed) for slot in self.slots])
 
-async def traffic(database: ConnectionPool, since_ms: int | None) -> dict[str, Traffic]:
-    """Return the calls of each server since a time; those of the gateway itself under an empty name."""
-    since, now = since_ms or 0, now_ms() + 1
+    @property
+    def slowest_ms(self) -> float:
+        """Return what the top of the chart of its answer times stands for."""
+        return max((slot.p95_ms for slot in self.slots), default=0.0)
+
+    @property
+    def median_line(self) -> str:
+        """Return the path of the median answer time, of 240 by 60; it has gaps where nothing was called."""
+        return self._line([slot.median_ms for slot in self.slots])
+
+    @property
+    def p95_line(self) -> str:
+        """Return the path of the 95th percentile, of 240 by 60."""
+        return self._line([slot.p95_ms for slot in self.slots])
+
+    def _line(self, times_ms: Sequence[float]) -> str:
+        top, parts, going = self.slowest_ms or 1.0, [], False
+        for at, (slot, time_ms) in enumerate(zip(self.slots, times_ms, strict=True)):
+            if slot.calls:
+                y = 58 - 56 * time_ms / top
+                # A slot alone is a dash: a point has no length that is seen.
+                parts.append(
+                    f"{'L' if going else 'M'}{at * 10 + (5 if going else 3)} {y:.1f}"
+                    + ("" if going else "h4")
+                )
+            going = bool(slot.calls)
+        return " ".join(parts)
+
+
+async def _since(database: ConnectionPool, since_ms: int | None) -> tuple[int, int]:
+    """Return the beginning of a span of time (None: with the oldest call) and the width of a slot."""
+    now = now_ms() + 1
     if since_ms is None:
         row = await database.fetch_one("SELECT min(created_at) FROM debug_logs")
-        since = (row[0] if row else None) or now - HOUR_MS
-    ranked = await database.fetch_all(
-        "SELECT server, max(n) AS calls, sum(status <> 'ok') AS failed,"
-        " max(CASE WHEN n = (total + 1) / 2 THEN duration_us END),"
-        " max(CASE WHEN n = (total * 95 + 99) / 100 THEN duration_us END)"
-        " FROM (SELECT coalesce(server, '') AS server, status, duration_us,"
-        " row_number() OVER (PARTITION BY server ORDER BY duration_us) AS n,"
-        " count(*) OVER (PARTITION BY server) AS total FROM debug_logs WHERE created_at >= ?)"
-        " GROUP BY server",
-        (since,),
-    )
-    width = max(1, (now - since + SLOTS - 1) // SLOTS)
-    counted: dict[str, list[int]] = {}
-    for server, slot, calls in await database.fetch_all(
-        "SELECT coalesce(server, ''), (created_at - ?) / ?, count(*) FROM debug_logs"
-        " WHERE created_at >= ? GROUP BY 1, 2",
-        (since, width, since),
-    ):
-        counted.setdefault(server, [0] * SLOTS)[min(slot, SLOTS - 1)] += calls
-    return {
-        server: Traffic(
-            calls, failed, median / 1000, p95 / 1000, tuple(counted.get(server, [0] * SLOTS))
+        since_ms = (row[0] if row else None) or now - HOUR_MS
+    return since_ms, max(1, (now - since_ms + SLOTS - 1) // SLOTS)
+
+
+async def traffic(
+    database: ConnectionPool, since_ms: int | None, server: str = ""
+) -> dict[str, Traffic]:
+    """Return the calls of each server since a time, or of one; the gateway's own under an empty name."""
+    since, width = await _since(database, since_ms)
+    where = "created_at >= ?" + (" AND server = ?" if server else "")
+    values: tuple[object, ...] = (since, server) if server else (since,)
+
+    async def ranked(slot: str, *slot_values: int) -> Any:
+        return await database.fetch_all(
+            "SELECT server, slot, count(*), sum(status <> 'ok'),"
+            " max(CASE WHEN n = (total + 1) / 2 THEN duration_us END) / 1000.0,"
+            " max(CASE WHEN n = (total * 95 + 99) / 100 THEN duration_us END) / 1000.0"
+            " FROM (SELECT *, row_number() OVER (PARTITION BY server, slot ORDER BY duration_us) AS n,"
+            " count(*) OVER (PARTITION BY server, slot) AS total"
+            f" FROM (SELECT coalesce(server, '') AS server, {slot} AS slot, status, duration_us"
+            f" FROM debug_logs WHERE {where})) GROUP BY server, slot",
+            (*slot_values, *values),
         )
-        for server, calls, failed, median, p95 in ranked
+
+    slots: dict[str, list[Slot]] = {}
+    for name, at, *numbers in await ranked("(created_at - ?) / ?", since, width):
+        slots.setdefault(name, [Slot()] * SLOTS)[at] = Slot(*numbers)
+    return {
+        name: Traffic(calls, failed, median, p95, tuple(slots.get(name, ())))
+        for name, _, calls, failed, median, p95 in await ranked("0")
     }
 
 
@@ -92,21 +142,20 @@ async def bars(
     database: ConnectionPool, since_ms: int | None, where: str, values: Sequence[object]
 ) -> list[Bar]:
     """Return the chart of the calls since a time, of 240 by 60."""
-    now = now_ms() + 1
-    since = since_ms
-    if since is None:
-        row = await database.fetch_one("SELECT min(created_at) FROM debug_logs")
-        since = (row[0] if row else None) or now - HOUR_MS
-    width = max(1, (now - since + SLOTS - 1) // SLOTS)
+    since, width = await _since(database, since_ms)
     rows = await database.fetch_all(
         f"SELECT (created_at - ?) / ?, {_COUNTED} FROM debug_logs WHERE {where} GROUP BY 1",
         (since, width, *values),
     )
     found = {min(slot, SLOTS - 1): (calls, failed) for slot, calls, failed in rows if slot >= 0}
-    most = max((calls for calls, _ in found.values()), default=0) or 1
+    return _bars([found.get(slot, (0, 0)) for slot in range(SLOTS)])
+
+
+def _bars(counts: Sequence[tuple[int, int]]) -> list[Bar]:
+    """Return the bars of (calls, failed), slot by slot."""
+    most = max((calls for calls, _ in counts), default=0) or 1
     made = []
-    for slot in range(SLOTS):
-        calls, failed = found.get(slot, (0, 0))
+    for slot, (calls, failed) in enumerate(counts):
         height = max(1.0, 56 * calls / most) if calls else 0.0
         part = max(1.0, 56 * failed / most) if failed else 0.0
         title = f"{calls} calls, {failed} failed"

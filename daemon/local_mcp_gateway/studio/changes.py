@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from local_mcp_gateway.database import uri
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.studio.rows import by_key_text, check_writable, key_text
+from local_mcp_gateway.studio.rows import check_writable
 from local_mcp_gateway.studio.tables import Table, quoted
+from local_mcp_gateway.studio.values import by_key_text, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -187,7 +187,7 @@ async def rehearse(visit: Visit) -> Response:
     key = _pending_key(now)
     outcome: Mapping[str, Any]
     try:
-        outcome = {"done": await _work(visit, "rehearse")}
+        outcome = {"done": await visit.work("rehearse")}
     except GatewayError as error:
         outcome = {"error": error}
     visit.studio.keep_rehearsal(key, outcome)
@@ -237,7 +237,7 @@ async def show_backups(visit: Visit) -> Response:
 
 async def back_up(visit: Visit) -> Response:
     """Make a backup."""
-    made = await _work(visit, "backup")
+    made = await visit.work("backup")
     visit.studio.forget_waiting()
     return visit.back(address("migrations", "backups"), f"Made and verified {made['name']}.")
 
@@ -245,7 +245,7 @@ async def back_up(visit: Visit) -> Response:
 async def verify(visit: Visit) -> Response:
     """Read a backup in full and check it."""
     name = visit.request.given("name")
-    await _work(visit, "verify", name=name)
+    await visit.work("verify", name=name)
     return visit.back(
         address("migrations", "backups"), f"{name} is whole: size, hash and every page are right."
     )
@@ -257,7 +257,7 @@ async def restore(visit: Visit) -> Response:
     if problem := visit.unconfirmed(visit.powers.database.name, "restored"):
         raise problem
     if visit.powers.ask is None:
-        done = await _work(visit, "restore", name=name)
+        done = await visit.work("restore", name=name)
     else:
         done = await visit.ask("db.restore", name=name)
     visit.studio.forget_waiting()
@@ -291,12 +291,6 @@ async def show_file(visit: Visit) -> Response:
 
 def _down_text(migration: Migration) -> str | None:
     return migration.down.read_text("utf-8", "replace") if migration.down else None
-
-
-async def _work(visit: Visit, verb: str, **arguments: Any) -> Any:
-    if visit.powers.work is None:
-        raise UsageProblem("This is not done from here.", hint=f"Use `db {verb}`.")
-    return await visit.powers.work(verb, arguments)
 
 
 ROUTES: Final[dict[tuple[str, str], Page]] = {

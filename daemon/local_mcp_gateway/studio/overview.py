@@ -29,13 +29,18 @@ WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Something that waits for a person: what it is, and the page where it is done."""
+    """Something that waits for a person: what it is, and the button that does it or leads there."""
 
     chip: str
     title: str
     text: str
     label: str
     to: str
+    """A page; with `waits`, what the button's form is sent to."""
+    waits: str = ""
+    """What the button says while its form is being answered."""
+    about: str = ""
+    """The page with more about it, beside a button that does something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +107,16 @@ def _of_server(server: Mapping[str, Any]) -> Iterator[Task]:
     live, name = server.get("live") or {}, server["name"]
     if live.get("state") == "failed" and server["active"]:
         reason = (live.get("reason") or "It does not answer").rstrip(".")
-        yield Task("bad", f"{name} is down", f"{reason}.", "Look at it", address("servers", name))
+        yield Task(
+            *("bad", f"{name} is down", f"{reason}.", "Try again"),
+            *(address("servers", name, "test"), "Connecting…", address("servers", name)),
+        )
     if live.get("state") == "needs_sign_in" and server["active"]:
-        text = "It wants to know who you are; its tools are away until you sign in."
-        yield Task("warn", f"{name} wants a sign-in", text, "Sign in", address("servers", name))
+        text = "Its tools are missing until you sign in."
+        yield Task(
+            *("warn", f"{name} needs a sign-in", text, "Sign in"),
+            *(address("servers", name, "sign-in"), "Asking where…", address("servers", name)),
+        )
     if held := live.get("held"):
         text = f"No client sees {'it' if len(held) == 1 else 'them'} until you decide: {', '.join(held[:4])}."
         title = f"{counted(len(held), 'tool')} of {name} {'is' if len(held) == 1 else 'are'} held"
@@ -113,35 +124,27 @@ def _of_server(server: Mapping[str, Any]) -> Iterator[Task]:
 
 
 def _of_database(standing: migrations.Standing) -> Iterator[Task]:
+    line, backups = address("migrations"), address("migrations", "backups")
     for problem in standing.status.problems if standing.status else ():
-        yield Task("bad", problem.message, problem.hint, "Migrations", address("migrations"))
-    for pending in standing.status.pending if standing.status else ():
-        hazards = " ".join(hazard.message for hazard in pending.hazards)
-        text = hazards or "No hazard was found in it."
+        yield Task("bad", problem.message, problem.hint, "Migrations", line)
+    if standing.status and (pending := standing.status.pending):
+        title = pending[0].migration.tag if len(pending) == 1 else f"{len(pending)} migrations"
+        hazards = " ".join(hazard.message for one in pending for hazard in one.hazards)
         yield Task(
-            "warn", f"{pending.migration.tag} is pending", text, "Look at it", address("migrations")
+            *("warn", f"{title} {'is' if len(pending) == 1 else 'are'} pending"),
+            *(hazards or "No hazard was found.", "Rehearse"),
+            *(address("migrations", "rehearse"), "Rehearsing on a copy…", line),
         )
     if standing.status and standing.status.drift:
         differences = counted(len(standing.status.drift), "difference")
         text = f"{differences} between the database and what the migrations make."
-        yield Task("warn", "The schema has drifted", text, "Look at it", address("migrations"))
+        yield Task("warn", "The schema has drifted", text, "Compare", line)
     if standing.problem is not None:
-        yield Task(
-            "bad",
-            standing.problem.message,
-            standing.problem.hint,
-            "Migrations",
-            address("migrations"),
-        )
+        yield Task("bad", standing.problem.message, standing.problem.hint, "Migrations", line)
     if standing.newest_backup is None:
-        text = "A backup is made before each migration; make one now, and there is always one to go back to."
-        yield Task(
-            "warn",
-            "There is no backup of this database",
-            text,
-            "Back up",
-            address("migrations", "backups"),
-        )
+        text = "One is made before each migration. Make one now, and there is always one to go back to."
+        title = "There is no backup of this database"
+        yield Task("warn", title, text, "Back up now", backups, "Backing up…", backups)
 
 
 async def show(visit: Visit) -> Response:

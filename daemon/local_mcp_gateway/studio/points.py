@@ -1,36 +1,40 @@
-"""Two points of the database's history beside each other: what differs in the schema, and in the rows.
+"""What differs: between two points of the database's history, and between it and the schema in code.
 
 A point is the database as it is now, a backup, or what the migrations made up to one of them. The last is
-replayed in memory, so it has no rows to count.
+replayed in memory, so it has no rows to count. The schema in code may be a program, so another process
+reads it; the migration that it needs is shown before it is written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.backup import find_backup
 from local_mcp_gateway.database import open_immutable, open_scratch
-from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate import Ledger, replay
 from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.sql import fold, normal, normal_tokens
+from local_mcp_gateway.studio.http import address
 from local_mcp_gateway.studio.migrations import standing
 from local_mcp_gateway.studio.render import compared
 from local_mcp_gateway.studio.tables import READING_S, STEPS, count_rows, list_tables, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from markupsafe import Markup
 
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.migrate import Migration
-    from local_mcp_gateway.studio.http import Response
+    from local_mcp_gateway.studio.http import Fields, Response
     from local_mcp_gateway.studio.migrations import Standing
     from local_mcp_gateway.studio.visit import Page, Powers, Visit
 
@@ -171,4 +175,112 @@ def _choices(now: Standing) -> list[tuple[str, str]]:
     return [(NOW, "the database now"), *backups, *reversed(known), (NOTHING, "an empty database")]
 
 
-ROUTES: Final[dict[tuple[str, str], Page]] = {("GET", "migrations/compare"): show}
+# --- the schema in code -------------------------------------------------------------------------
+
+NO_VALUE: Final = "not_null_without_default"
+FILL: Final = "fill:"
+"""Fields of this name hold the value of a new column for the rows that are there."""
+
+
+async def show_code(visit: Visit) -> Response:
+    """Show what differs between the database and the schema in code, with the SQL that would end it."""
+    found: Mapping[str, Any] = {}
+    try:
+        found = await visit.work("compare")
+    except GatewayError as error:
+        visit.problem = error
+    return await visit.page(
+        "code.html",
+        status=400 if visit.problem else 200,
+        here="migrations",
+        found=found,
+        may_write=await _may_write(visit),
+    )
+
+
+async def show_draft(visit: Visit) -> Response:
+    """Show the migration that the schema in code needs, and what it risks, before it is written."""
+    return await _draft(visit, visit.request.query)
+
+
+async def _draft(visit: Visit, given: Fields) -> Response:
+    decided = _decided(given)
+    draft: Mapping[str, Any] = {}
+    try:
+        draft = await visit.work("draft", **decided)
+    except GatewayError as error:
+        visit.problem = visit.problem or error
+    questions: dict[str, list[str]] = {}
+    for text in draft.get("renames", ()):
+        questions.setdefault(text.partition("=")[0], []).append(text)
+    return await visit.page(
+        "draft.html",
+        status=400 if visit.problem else 200,
+        here="migrations",
+        draft=draft,
+        seen=_digest(draft),
+        decided=decided,
+        questions=questions,
+        fills={
+            **dict(text.split("=", 1) for text in decided.get("fill", ())),
+            **{h["object"]: "" for h in draft.get("hazards", ()) if h["kind"] == NO_VALUE},
+        },
+        may_write=await _may_write(visit),
+    )
+
+
+async def write_draft(visit: Visit) -> Response:
+    """Write the migration as it was shown; a gateway in dev mode then applies it like any other."""
+    decided = _decided(visit.request.form)
+    try:
+        if not await _may_write(visit):
+            raise UsageProblem(
+                "Only a gateway in dev mode writes migrations from here.",
+                hint="Use `db generate`.",
+            )
+        draft = await visit.work("draft", **decided)
+        if _digest(draft) != visit.request.given("seen"):
+            raise UsageProblem(
+                "The schema in code has changed since this was shown; nothing was written.",
+                hint="This is what it needs now.",
+            )
+        name = visit.powers.database.name
+        if draft.get("deletes") and (problem := visit.unconfirmed(name, "written")):
+            raise problem
+        written = await visit.work("generate", **decided)
+    except GatewayError as error:
+        visit.problem = error
+        return await _draft(visit, visit.request.form)
+    visit.studio.forget_waiting()
+    files = counted(len(written["files"]), "file")
+    return visit.back(address("migrations"), f"{written['tag']} is written: {files}.")
+
+
+async def _may_write(visit: Visit) -> bool:
+    return visit.powers.ask is None or bool(await visit.ask("dev.watched"))
+
+
+def _decided(given: Fields) -> dict[str, list[str]]:
+    """Return what a person decided about the next migration, as options of `db generate`."""
+    found = {
+        "rename": [text for text in given.get("rename", ()) if "=" in text],
+        "name": [text.strip() for text in given.get("name", ()) if text.strip()],
+        "fill": [
+            f"{key.removeprefix(FILL)}={values[-1].strip()}"
+            for key, values in given.items()
+            if key.startswith(FILL) and values[-1].strip()
+        ],
+    }
+    return {key: values for key, values in found.items() if values}
+
+
+def _digest(draft: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(draft.get("statements")).encode()).hexdigest()
+
+
+ROUTES: Final[dict[tuple[str, str], Page]] = {
+    ("GET", "migrations/compare"): show,
+    ("GET", "migrations/code"): show_code,
+    ("GET", "migrations/draft"): show_draft,
+    ("POST", "migrations/draft"): write_draft,
+}

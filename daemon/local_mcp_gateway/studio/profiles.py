@@ -63,7 +63,7 @@ def _differs(tool: dict[str, Any]) -> bool:
 
 
 async def edit(visit: Visit) -> Response:
-    """Change a profile: add, remove or switch one of its servers, rename or describe it."""
+    """Change a profile: add, remove, move or switch one of its servers, rename or describe it."""
     (name,) = visit.arguments
     given = visit.request.given
     changes: dict[str, Any] = {"name": name}
@@ -77,11 +77,23 @@ async def edit(visit: Visit) -> Response:
     if given("prefix"):
         changes["prefix"] = given("prefix")
     try:
+        if moved := given("up") or given("down"):
+            changes["first"] = await _order_after(visit, name, moved, -1 if given("up") else 1)
         await visit.ask("profile.edit", **changes)
     except GatewayError as error:
         visit.problem = error
         return await show_one(visit)
     return visit.back(address("profiles", changes.get("rename", name)), "The profile is changed.")
+
+
+async def _order_after(visit: Visit, profile: str, moved: str, by: int) -> list[str]:
+    """Return the servers of a profile in their order after one was moved by a place."""
+    servers = (await visit.ask("profile.show", name=profile))["servers"]
+    order = [server["name"] for server in servers]
+    if moved in order:
+        at = order.index(moved)
+        order.insert(max(0, at + by), order.pop(at))
+    return order
 
 
 async def remove(visit: Visit) -> Response:

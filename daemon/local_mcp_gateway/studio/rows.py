@@ -1,23 +1,26 @@
-"""The rows of one table: pages by key, filters, single rows, exports; and their changes with a way back.
-
-A list never carries a blob, and of a long text only its beginning. What is changed is checked to be as
-it was shown: whoever was faster wins, and the other is told.
-"""
+"""The rows of one table: pages by key, filters, single rows, what a foreign key may refer to, exports."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import re
 from dataclasses import dataclass
-from hashlib import sha256
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.tables import Column, Link, Table, count, quoted
+from local_mcp_gateway.studio.values import (
+    CUT,
+    Cell,
+    by_key_text,
+    cell_of,
+    key_text,
+    key_values,
+    plain,
+    typed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +28,14 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import Connection
 
 PAGE: Final = 50
-CUT: Final = 200
-"""How many characters of a text a list shows."""
 MOST_COLUMNS: Final = 300
 """How many columns a list shows: SQLite gives at most 2,000 results for one row."""
 LONGEST_EDIT: Final = 100_000
 """A longer text is not changed in a form."""
 DEEPEST_OFFSET: Final = 100_000
-KIND_BYTES: Final = 16
+MOST_CHOICES: Final = 50
+NAMING: Final = ("name", "title", "label", "tag", "email", "slug", "code", "description")
+"""Columns that a person knows a row by, the best first; else its first text."""
 OPERATORS: Final = {
     "=": "is",
     "<>": "is not",
@@ -44,53 +47,6 @@ OPERATORS: Final = {
     "value": "is not NULL",
     "match": "matches",
 }
-_TIME: Final = re.compile(r"(^|_)(at|time|date|when|on|until|since|created|updated|expires)$")
-_MAGIC: Final = (
-    (b"\x89PNG", "PNG image"),
-    (b"\xff\xd8\xff", "JPEG image"),
-    (b"GIF8", "GIF image"),
-    (b"%PDF", "PDF"),
-    (b"PK\x03\x04", "ZIP archive"),
-    (b"\x1f\x8b", "gzip"),
-    (b"SQLite format 3", "SQLite database"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One value as it is shown."""
-
-    kind: str
-    """null, integer, real, text, blob or masked"""
-    value: Any = None
-    """The number, the text or its beginning; None for a blob."""
-    length: int = 0
-    """Characters of a text, bytes of a blob."""
-    what: str = ""
-    """What a blob looks like."""
-    time: bool = False
-
-    @property
-    def cut(self) -> int:
-        """Return how many characters are not shown."""
-        return self.length - len(self.value) if self.kind == "text" else 0
-
-    @property
-    def typed(self) -> str:
-        """Return it as a field of a form gives it back: a browser changes line ends."""
-        return "" if self.value is None else str(self.value).replace("\r\n", "\n")
-
-    @property
-    def digest(self) -> str:
-        """Return what tells whether it is still the same value."""
-        return sha256(
-            f"{self.kind} {self.length} {self.value!r}".encode("utf-8", "replace")
-        ).hexdigest()[:20]
-
-    @property
-    def is_json(self) -> bool:
-        """Return whether it looks like a JSON object or list."""
-        return self.kind == "text" and self.value[:1] in {"{", "["}
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +194,13 @@ def _select(
     tail: str,
     values: Sequence[object],
     *,
-    whole: bool = False,
+    longest: int = CUT,
 ) -> list[Row]:
     key = [quoted(name) for name in table.key]
     parts = list(key)
     for column in columns:
         name = quoted(column.name)
-        text = name if whole else f"substr({name}, 1, {CUT})"
+        text = f"substr({name}, 1, {longest})"
         parts += [
             f"typeof({name})",
             f"CASE typeof({name}) WHEN 'blob' THEN NULL WHEN 'text' THEN {text} ELSE {name} END",
@@ -256,57 +212,19 @@ def _select(
         given = row[len(key) :]
         keys = row[: len(key)]
         cells = tuple(
-            _cell(connection, table, column, keys, *given[at * 3 : at * 3 + 3])
+            cell_of(connection, table, column, keys, *given[at * 3 : at * 3 + 3])
             for at, column in enumerate(columns)
         )
         found.append(Row(key_text(keys) if key else "", cells))
     return found
 
 
-def _cell(
-    connection: Connection,
-    table: Table,
-    column: Column,
-    keys: Sequence[object],
-    kind: str,
-    value: Any,
-    length: int | None,
-) -> Cell:
-    if kind == "blob":
-        return Cell(kind, None, length or 0, _looks_like(connection, table, column, keys))
-    time = kind == "integer" and bool(_TIME.search(column.name)) and 10**11 < value < 10**13
-    return Cell(kind, value, (length or 0) if kind == "text" else 0, "", time)
-
-
-def _looks_like(
-    connection: Connection, table: Table, column: Column, keys: Sequence[object]
-) -> str:
-    """Return what the first bytes of a blob say; a blob handle reads no more than these."""
-    if not table.by_rowid or table.kind != "table" or column.generated:
-        return "blob"
-    try:
-        with connection.blobopen(table.name, column.name, int(str(keys[0])), readonly=True) as blob:
-            beginning = blob.read(KIND_BYTES)
-    except (*Error, ValueError, OverflowError):  # it is only a hint
-        return "blob"
-    return next((what for magic, what in _MAGIC if beginning.startswith(magic)), "blob")
-
-
 def read_row(connection: Connection, table: Table, key: str) -> Row | None:
-    """Return one row with whole texts up to LONGEST_EDIT; blobs only as what they are."""
+    """Return one row with texts up to LONGEST_EDIT; blobs only as what they are."""
     condition, values = by_key_text(table, key)
-    (row,) = _select(
-        connection, table, table.shown, f"{condition} LIMIT 1", values, whole=True
-    ) or (None,)
-    if row is None:
-        return None
-    cells = tuple(
-        Cell(cell.kind, cell.value[:LONGEST_EDIT], cell.length, cell.what, cell.time)
-        if cell.kind == "text"
-        else cell
-        for cell in row.cells
-    )
-    return Row(row.key, cells)
+    tail = f"{condition} LIMIT 1"
+    rows = _select(connection, table, table.shown, tail, values, longest=LONGEST_EDIT)
+    return rows[0] if rows else None
 
 
 def pointing_at(
@@ -331,56 +249,69 @@ def pointing_at(
     return found
 
 
-# --- keys ---------------------------------------------------------------------------------------
+# --- what a foreign key may refer to ------------------------------------------------------------
 
 
-def key_text(values: Sequence[object]) -> str:
-    """Return the values of a key as an address carries them; bytes as hexadecimal."""
-    return json.dumps(
-        [{"x": value.hex()} if isinstance(value, bytes) else value for value in values],
-        ensure_ascii=False,
-    )
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A row that a foreign key may refer to: what is stored, and what a person knows it by."""
+
+    value: str
+    label: str
 
 
-def key_values(table: Table, text: str) -> list[object]:
-    """Return the values of a key; raises UsageProblem if it is none of this table."""
+def choices(connection: Connection, table: Table, link: Link, text: str = "") -> list[Choice]:
+    """Return rows that a foreign key to this table may refer to, at most MOST_CHOICES.
+
+    With a text: those whose key begins with it or whose label contains it, as far as SQLite finds them
+    before it is interrupted.
+    """
+    found: list[Choice] = []
+    named = _named_by(table, link)
+    if named is None:
+        return found
+    key, label = named
+    where, values = "", []
+    if text:
+        where = f" WHERE instr(lower({label}), lower(?)) > 0 OR substr({key}, 1, length(?)) = ?"
+        values = [text] * 3
+    sql = f"SELECT {key}, substr({label}, 1, {CUT}) FROM {quoted(table.name)}{where}"
     try:
-        values = json.loads(text)
-        found = [bytes.fromhex(v["x"]) if isinstance(v, dict) else v for v in values]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        found = []
-    plain = all(value is None or isinstance(value, (int, float, str, bytes)) for value in found)
-    if not table.key or len(found) != len(table.key) or not plain:
-        raise UsageProblem(f"This names no row of {table.name}.", hint="Open it from the list.")
-    if any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in found):
-        raise UsageProblem(f"This names no row of {table.name}.", hint="Open it from the list.")
+        for value, said in connection.execute(f"{sql} LIMIT {MOST_CHOICES}", values):
+            if isinstance(value, (int, float, str)):
+                found.append(Choice(str(value), "" if said == value else str(said or "")))
+    except Error as error:
+        if "interrupted" not in str(error):
+            raise
     return found
 
 
-def by_key_text(table: Table, text: str) -> tuple[str, list[object]]:
-    """Return the condition that a row has this key, and its values."""
-    values = key_values(table, text)
-    return " AND ".join(f"{quoted(name)} IS ?" for name in table.key), values
+def label_of(connection: Connection, table: Table, link: Link, value: object) -> str:
+    """Return what a person knows the row by that a foreign key refers to; empty if there is none."""
+    named = _named_by(table, link)
+    if named is None or value is None:
+        return ""
+    key, label = named
+    sql = f"SELECT substr({label}, 1, {CUT}) FROM {quoted(table.name)} WHERE {key} = ? LIMIT 1"
+    row = connection.execute(sql, (value,)).fetchone()
+    return str(row[0]) if row and row[0] not in (None, value) else ""
 
 
-# --- values -------------------------------------------------------------------------------------
+def _named_by(table: Table, link: Link) -> tuple[str, str] | None:
+    """Return the column that a foreign key refers to and the one that names the row, quoted."""
+    key = table.column(link.to_columns[0]) if len(link.columns) == 1 else None
+    if key is None or key.masked:
+        return None
+    texts = [c for c in table.shown if c.affinity == "text" and not c.choices and c != key]
+    best = min(
+        texts,
+        key=lambda c: NAMING.index(c.name.lower()) if c.name.lower() in NAMING else 99,
+        default=key,
+    )
+    return quoted(key.name), quoted(best.name)
 
 
-def typed(column: Column, text: str) -> object:
-    """Return what was typed as the column's affinity takes it; what does not fit stays a text."""
-    if column.affinity in {"integer", "real", "numeric"} or (
-        column.affinity == "blob" and not column.type
-    ):
-        for make in (int, float):
-            try:
-                number = make(text.strip())
-            except ValueError:
-                continue
-            if isinstance(number, float) and isfinite(number):
-                return number
-            if isinstance(number, int) and -(2**63) <= number < 2**63:
-                return number
-    return text
+# --- changes and exports ------------------------------------------------------------------------
 
 
 def check_writable(table: Table, column: Column) -> None:
@@ -394,9 +325,6 @@ def check_writable(table: Table, column: Column) -> None:
         raise UsageProblem(
             f"The rows of {table.name} are not changed here.", hint="They are only shown."
         )
-
-
-# --- exports ------------------------------------------------------------------------------------
 
 
 def export(
@@ -426,10 +354,3 @@ def export(
         buffer = io.StringIO()
         csv.writer(buffer).writerow([plain(value) for value in row])
         yield buffer.getvalue()
-
-
-def plain(value: object) -> object:
-    """Return a value as text formats hold it: bytes as hexadecimal."""
-    if isinstance(value, bytes):
-        return f"0x{value.hex()}"
-    return str(value) if isinstance(value, float) and not isfinite(value) else value

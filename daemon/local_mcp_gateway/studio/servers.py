@@ -56,7 +56,7 @@ async def _shown(visit: Visit, name: str, **values: Any) -> Response:
         " WHERE server = ? ORDER BY created_at DESC LIMIT ?",
         (name, LAST_CALLS),
     )
-    day = (await traffic(visit.powers.pool, now_ms() - 24 * HOUR_MS)).get(name, Traffic())
+    day = (await traffic(visit.powers.pool, now_ms() - 24 * HOUR_MS, name)).get(name, Traffic())
     return await visit.page(
         "server.html",
         **{

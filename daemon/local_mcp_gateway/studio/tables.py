@@ -15,10 +15,11 @@ from local_mcp_gateway.database import Error
 from local_mcp_gateway.log import is_secret_key
 from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.schema import is_engines
-from local_mcp_gateway.sql import fold
+from local_mcp_gateway.schema import read_table as read_clauses
+from local_mcp_gateway.sql import fold, normal_tokens, unquote
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.visit import Powers
@@ -51,6 +52,13 @@ class Column:
     """Its place in the primary key, from 1; 0 outside of it."""
     generated: bool
     masked: bool
+    choices: tuple[str, ...] = ()
+    """The only values that a CHECK (… IN (…)) lets it have, as one types them."""
+
+    @property
+    def is_number(self) -> bool:
+        """Return whether SQLite turns a text that reads as a number into one when it is stored."""
+        return self.affinity in {"integer", "real", "numeric"}
 
     @property
     def affinity(self) -> str:
@@ -205,14 +213,12 @@ def read_table(
         return None
     kind, without_rowid = row[0], bool(row[1])
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
-    try:
-        columns = _columns(connection, name, masked)
-    except Error as error:  # a view may refer to what is gone
-        return Table(
-            name, kind, (), (), False, False, sql=(sql or ("",))[0] or "", problem=str(error)
-        )
-    key, by_rowid = _key(columns, kind, without_rowid=without_rowid)
     text = (sql or ("",))[0] or ""
+    try:
+        columns = _columns(connection, name, masked, _choices(text) if kind == "table" else {})
+    except Error as error:  # a view may refer to what is gone
+        return Table(name, kind, (), (), False, False, sql=text, problem=str(error))
+    key, by_rowid = _key(columns, kind, without_rowid=without_rowid)
     return Table(
         name,
         kind,
@@ -235,7 +241,10 @@ def read_table(
 
 
 def _columns(
-    connection: Connection, name: str, masked: frozenset[tuple[str, str]]
+    connection: Connection,
+    name: str,
+    masked: frozenset[tuple[str, str]],
+    choices: Mapping[str, tuple[str, ...]],
 ) -> tuple[Column, ...]:
     return tuple(
         Column(
@@ -246,12 +255,32 @@ def _columns(
             key,
             hidden in {2, 3},
             (name, column) in masked or is_secret_key(column),
+            choices.get(fold(column), ()),
         )
         for _, column, kind, required, default, key, hidden in connection.execute(
             "SELECT * FROM pragma_table_xinfo(?)", (name,)
         )
         if hidden != 1
     )
+
+
+def _choices(sql: str) -> dict[str, tuple[str, ...]]:
+    """Return what each column may be where a CHECK lists it: `x IN (…)`, with or without NULL."""
+    found = {}
+    for check in read_clauses(sql).checks:
+        words = [token[1] for token in normal_tokens(check.expression.normal)]
+        for beside in (3, -3):  # x IS NULL OR x IN (…), or the other way round
+            part = words[:3] if beside > 0 else words[-3:]
+            if part[1:] == ["is", "null"] and "or" in words:
+                words = words[4:] if beside > 0 else words[:-4]
+        if words[1:3] != ["in", "("] or words[-1] != ")":
+            continue
+        listed = words[3:-1]
+        values, commas = listed[::2], listed[1::2]
+        plain = all(value[:1] == "'" or value[:1].isdigit() for value in values)
+        if plain and set(commas) <= {","} and len(values) == len(commas) + 1:
+            found[unquote(words[0])] = tuple(map(unquote, values))
+    return found
 
 
 def _key(

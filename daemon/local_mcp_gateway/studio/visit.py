@@ -37,7 +37,8 @@ class Powers:
     pool: ConnectionPool | None = None
     """The open database of a gateway; rows are written through it."""
     work: Ask | None = None
-    """Runs work of the guard: `rehearse`, `backup`, `verify`, and without a gateway `restore`."""
+    """Runs commands of the guard: `rehearse`, `backup`, `verify`, `compare`, `draft`, `generate`, and without
+    a gateway `restore`."""
     look: Callable[[Path], AbstractContextManager[Connection]] = reading
     """Opens the database for reading. A process that serves it may do so through SQLite only."""
     prepare: Any = None
@@ -105,6 +106,12 @@ class Visit:
         """Run one verb of the gateway."""
         assert self.powers.ask is not None, "the pages of the gateway are there with one only"
         return await self.powers.ask(verb, arguments)
+
+    async def work(self, verb: str, **arguments: Any) -> Any:
+        """Run one command of the guard; raises UsageProblem where that is not done from here."""
+        if self.powers.work is None:
+            raise UsageProblem("This is not done from here.", hint=f"Use `db {verb}`.")
+        return await self.powers.work(verb, arguments)
 
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page."""

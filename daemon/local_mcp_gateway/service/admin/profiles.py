@@ -51,14 +51,17 @@ async def show_profile(database: ConnectionPool, arguments: dict[str, Any]) -> o
 
 
 async def edit_profile(database: ConnectionPool, arguments: dict[str, Any]) -> object:
-    """Rename or describe a profile, add and remove servers, switch members on and off."""
+    """Rename or describe a profile; add, remove and move its servers, switch them on and off."""
     old = await queries.get_profile(database, arguments["name"])
     out = set(arguments.get("remove", ()))
     off, on = set(arguments.get("disable", ())), set(arguments.get("enable", ()))
-    _require_members(old, out | off | on)
+    first = tuple(arguments.get("first", ()))
+    _require_members(old, out | off | on | set(first))
     members = [member for member in old.members if member.server not in out]
     names = [member.server for member in members]
     members += [Member(name) for name in arguments.get("add", ()) if name not in names]
+    place = {name: at for at, name in enumerate(first)}
+    members.sort(key=lambda member: place.get(member.server, len(first)))
     new = replace(
         old,
         name=arguments.get("rename") or old.name,

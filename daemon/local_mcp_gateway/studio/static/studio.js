@@ -214,6 +214,20 @@ document.addEventListener("input", (event) => {
   if (null_ && null_ !== event.target) null_.checked = false;
 });
 
+// --- rows that a foreign key may refer to --------------------------------------------------------
+let asking = 0;
+document.addEventListener("input", (event) => {
+  const field = event.target.closest("[data-choices]");
+  if (!field) return;
+  clearTimeout(asking);
+  asking = setTimeout(async () => {
+    const response = await fetch(`${field.dataset.choices}&text=${encodeURIComponent(field.value)}`);
+    if (!response.ok) return;
+    const found = new DOMParser().parseFromString(`<datalist>${await response.text()}</datalist>`, "text/html");
+    field.list.replaceChildren(...found.querySelector("datalist").childNodes);
+  }, 150);
+});
+
 // --- lists that are narrowed while one types ----------------------------------------------------
 const narrow = $("[data-narrow]");
 narrow?.addEventListener("input", () => {
