@@ -1,4 +1,4 @@
-"""A refresh of a token that a stop, a restart or a restore meets, by real processes.
+"""A refresh of a token that a stop, a kill, a restart or a restore meets, by real processes.
 
 The issuer rotates: each refresh token is taken once. So what is on the disk decides: with the new tokens
 nobody has to sign in again, and with the old ones that is asked for once, and said.
@@ -6,15 +6,23 @@ nobody has to sign in again, and with the old ones that is asked for once, and s
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+from urllib.request import Request, urlopen
 
 import pytest
 
 from local_mcp_gateway.formats import now_ms
 from tests.cli.sealed import ran
-from tests.harness import Finished, Place, new_place
+from tests.gateway.messages import call
+from tests.harness import DEADLINE_S, Finished, GatewayProcess, Place, new_place
 from tests.issuer import Issuer, browser
 
 pytestmark = pytest.mark.e2e
@@ -128,3 +136,128 @@ def test_a_backup_with_the_present_tokens_needs_nobody(signed: Place, issuer: Is
     ran(signed, "db", "restore", "latest", "--yes")
     assert use(signed).code == 0
     assert issuer.seen("refresh_token") == 1
+
+
+def called(gateway: GatewayProcess) -> str:
+    """Call the tool as a client does; return what it is told, "" where the gateway ends meanwhile."""
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    body = json.dumps(call("tools/call", name="whoami", arguments={})).encode()
+    try:
+        with urlopen(Request(f"{gateway.url}/mcp", body, headers), timeout=DEADLINE_S) as reply:
+            return str(reply.read().decode())
+    except OSError:
+        return ""
+
+
+def stored_at(place: Place) -> int:
+    ((found,),) = place.query("SELECT updated_at FROM oauth_tokens")
+    return int(found)
+
+
+@contextmanager
+def killed_at(gateway: GatewayProcess, step: str, number: int, *only: Path) -> Iterator[None]:
+    """Kill the gateway as one of its threads begins the n-th of these system calls from now on."""
+    chosen = [argument for path in only for argument in ("-P", str(path))]
+    inject = f"inject={step}:signal=KILL:when={number}"
+    command = ["strace", "-f", "-o", "/dev/null", "-p", str(gateway.process.pid), *chosen]
+    with subprocess.Popen(
+        [*command, "-e", f"trace={step}", "-e", inject], stderr=subprocess.PIPE, text=True
+    ) as tracer:
+        assert tracer.stderr is not None
+        assert "attached" in tracer.stderr.readline()
+        try:
+            yield
+        finally:
+            tracer.kill()  # asked to end, it may wait for what it has killed
+
+
+def judged(place: Place, issuer: Issuer, gateway: GatewayProcess, attack: Attack | None) -> bool:
+    """Return whether the gateway that was started after an attack is signed in; sign in where it is not."""
+    tried = issuer.seen("refresh_token")
+    told = called(gateway)
+    signed_in = LOGIN not in told
+    if attack and (attack.stored or not attack.asked or issuer.set()["rotate"] == "grace"):
+        assert signed_in, f"the sign-in could have been kept: {attack}"
+    if not signed_in:
+        assert LOGIN in called(gateway)
+        assert issuer.seen("refresh_token") == tried + 1, "the old one was tried once"
+        assert place.run("server", "login", "far", env=browser(place.root)).code == 0
+        told = called(gateway)
+    assert "result" in told, told
+    return signed_in
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """What a kill left behind."""
+
+    step: str
+    number: int
+    asked: bool
+    """Whether the issuer has rotated the refresh token."""
+    stored: bool
+    """Whether the new one is in the database."""
+
+
+WAL: Final = ("pwrite64", "fdatasync")
+NETWORK: Final = ("sendto", "recvfrom")
+
+
+def kills(
+    place: Place, issuer: Issuer, steps: Sequence[str], *, most: int
+) -> set[tuple[bool, bool]]:
+    """Kill a gateway at each of the steps of a refresh, at most so many of a kind.
+
+    Returns the ways it went: whether the new tokens were stored, and whether it was signed in afterwards.
+    """
+    ways: set[tuple[bool, bool]] = set()
+    only = [place.database.with_name("gateway.db-wal")] if steps != NETWORK else []
+    left, number, attack = list(steps), 1, None
+    while True:
+        with place.serve() as gateway:
+            gateway.wait_ready()
+            signed_in = judged(place, issuer, gateway, attack)
+            if attack:
+                ways.add((attack.stored, signed_in))
+            if not left:
+                return ways
+            place.write("PRAGMA wal_checkpoint(TRUNCATE)")  # so that each round has the same steps
+            before, tried = stored_at(place), issuer.seen("refresh_token")
+            with killed_at(gateway, left[0], number, *only):
+                issuer.set(revoke=True)
+                told = called(gateway)
+            if not told:
+                assert gateway.wait() == -signal.SIGKILL
+            stored, asked = stored_at(place) != before, issuer.seen("refresh_token") > tried
+            assert stored or not told, "tokens are stored before they are used"
+        attack = None if told else Attack(left[0], number, asked, stored)
+        number += 1
+        if told or number > most:
+            left, number = left[1:], 1
+
+
+@pytest.mark.usefixtures("needs_strace")
+def test_killed_before_and_after_the_write_of_a_token_what_is_stored_decides(
+    signed: Place, issuer: Issuer
+) -> None:
+    ways = kills(signed, issuer, WAL[1:], most=2)
+    assert ways == {(False, False), (True, True)}
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("needs_strace")
+@pytest.mark.parametrize("steps", [WAL, NETWORK], ids=["the database", "the network"])
+def test_killed_at_any_step_of_a_refresh_what_is_stored_decides(
+    signed: Place, issuer: Issuer, steps: Sequence[str]
+) -> None:
+    ways = kills(signed, issuer, steps, most=99)
+    assert ways >= {(False, False), (True, True)}
+
+
+@pytest.mark.nightly
+@pytest.mark.usefixtures("needs_strace")
+def test_an_issuer_with_grace_is_asked_again_after_a_kill(signed: Place, issuer: Issuer) -> None:
+    issuer.set(rotate="grace")
+    ways = kills(signed, issuer, WAL, most=2)
+    assert {signed_in for _, signed_in in ways} == {True}
+    assert (False, True) in ways
