@@ -451,3 +451,95 @@ def test_diff_reads_every_kind_of_source(place: Place) -> None:
     older = place.run("db", "diff", "--from", f"{folder}@0000_initial", "--to", described[0])
     assert older.stdout == "ALTER TABLE mcp_servers ADD COLUMN description TEXT;\n"
     assert older.code == 3
+
+
+THREE = (
+    "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT);",
+    "INSERT INTO users (name) VALUES ('a');",
+    "CREATE TABLE notes (id INTEGER PRIMARY KEY, user INTEGER REFERENCES users (id));",
+)
+
+
+def three(place: Place) -> None:
+    for name, text in zip("abc", THREE, strict=True):
+        place.folder.add(name, text, down="DROP TABLE notes;" if name == "c" else None)
+    assert place.run("db", "check", "--write-snapshots").code == 0
+
+
+def test_a_squash_shows_what_it_would_write_and_then_writes_it(
+    place: Place, validate_json: Validate
+) -> None:
+    three(place)
+    before = files(place)
+    shown = place.run("db", "squash", "--to", "0001_b", "--dry-run")
+    assert (shown.code, files(place)) == (0, before)
+    assert "INSERT INTO users (id, name) VALUES\n  (1, 'a');\n" in shown.stdout
+    said = place.run("db", "squash", "--to", "0001_b", "--dry-run", "--json").json()
+    validate_json("db-squash", said)
+    assert (said["written"], said["sql"] in shown.stdout) == (False, True)
+    done = place.run("db", "squash", "--to", "0001_b")
+    assert "2 migrations are one now (2 statements). Keep meta/_squashed" in done.stdout
+    after = files(place)
+    assert after["0001_b.sql"] == said["sql"]
+    assert after["meta/_squashed/0001_b.sql"] == before["0001_b.sql"]
+    assert sorted(after) == [
+        "0001_b.down.sql",
+        "0001_b.sql",
+        "0002_c.down.sql",
+        "0002_c.sql",
+        "meta/0001_snapshot.json",
+        "meta/0002_snapshot.json",
+        "meta/_journal.json",
+        "meta/_squashed/0000_a.sql",
+        "meta/_squashed/0001_b.sql",
+        "meta/_squashed/meta/0000_snapshot.json",
+        "meta/_squashed/meta/0001_snapshot.json",
+        "meta/_squashed/meta/_journal.json",
+    ]
+    again = place.run("db", "squash", "--to", "0001_b", "--json").json()
+    validate_json("db-squash", again)
+    assert (again["tag"], files(place)) == (None, after)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_every_command_is_right_after_a_squash(place: Place, before: int) -> None:
+    three(place)
+    if before:
+        assert place.run("db", "migrate", "--to", f"000{before - 1}_{'abc'[before - 1]}").code == 0
+    place.run("db", "backup", "create") if before else None
+    assert place.run("db", "squash", "--to", "0001_b").code == 0
+    assert place.run("db", "migrate").code == 0
+    applied = [entry["tag"] for entry in place.run("db", "status", "--json").json()["applied"]]
+    assert applied == (["0000_a", "0001_b", "0002_c"] if before else ["0001_b", "0002_c"])
+    for command in ("status", "check", "diff", "history", "renumber"):
+        done = place.run("db", command)
+        assert (done.code, done.stderr) == (0, ""), (command, done.stdout)
+    wanted = "".join(THREE[::2]) + "CREATE TABLE more (id INTEGER PRIMARY KEY);"
+    assert generate(place, "".join(THREE[::2]), "--check").code == 0
+    assert generate(place, wanted, "--name", "more").code == 0
+    assert place.run("db", "migrate").code == 0
+    assert place.run("db", "check").code == 0
+    assert place.run("db", "down", "--to", "0001_b", "--yes").code == 0
+    assert place.query("SELECT name FROM users") == [("a",)]
+    down = place.run("db", "down", "--yes")
+    assert down.code == (8 if before else 0), down.stderr  # 0001_b of old never had a way back
+    assert place.run("db", "migrate").code == 0
+    assert place.run("db", "drop", "--yes").code == 8  # it is applied
+    if before:
+        assert place.run("db", "restore", "latest", "--yes").code == 0
+        assert place.run("db", "migrate").code == 0
+        assert place.run("db", "check").code == 0
+
+
+def test_a_folder_that_is_squashed_while_dev_serves_it_is_served_on(shipped: Place) -> None:
+    folder = shipped.folder
+    with shipped.serve("--dev") as gateway:
+        gateway.wait_ready()
+        old = [entry["tag"] for entry in folder.journal()]
+        assert shipped.run("db", "squash").code == 0
+        (folder.path / "9000_more.sql").write_text("CREATE TABLE more (x);")
+        gateway.wait_for("migration.hot_applied")
+        assert gateway.stop() == 0
+    assert [entry["tag"] for entry in folder.journal()] == [old[-1], "9000_more"]
+    assert shipped.query("SELECT count(*) FROM __drizzle_migrations") == [(len(old) + 1,)]

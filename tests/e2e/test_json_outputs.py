@@ -461,6 +461,13 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
     assert said(place, "db renumber") == {"moved": [{"from": "0000_two", "to": "0002_two"}]}
 
 
+def test_a_folder_is_squashed(place: Place, said: Said) -> None:
+    place.folder.add("one", "CREATE TABLE a (x)")
+    place.folder.add("two", "CREATE TABLE b (x)")
+    done = said(place, "db squash")
+    assert (done["tag"], done["squashed"]) == ("0001_two", ["0000_one", "0001_two"])
+
+
 def test_a_folder_of_another_tool_is_journaled(place: Place, said: Said) -> None:
     place.folder.journal_file.unlink()
     (place.folder.path / "V1__a.sql").write_text("CREATE TABLE a(x);")

@@ -1,4 +1,4 @@
-"""`db generate`: write the next migration from a changed schema."""
+"""`db generate` and `db squash`: write the next migration from a changed schema, or one in the place of many."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from local_mcp_gateway.cli import ui
+from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.schema import load_schema
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
+from local_mcp_gateway.formats import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.migrate import Draft, Folder, WrittenMigration
+    from local_mcp_gateway.migrate import Draft, Folder, Squash, WrittenMigration
     from local_mcp_gateway.schema import Candidate, Renames, Schema
 
 
@@ -264,3 +265,60 @@ def _report(written: WrittenMigration, made: Draft | None, *, as_json: bool) -> 
         for statement in made.plan.statements:
             click.echo(f"{statement};")
     return Exit.OK
+
+
+@click.command()
+@click.option(
+    "--to",
+    metavar="TAG",
+    shell_complete=complete.tags,
+    help="The last migration to squash [default: the newest].",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_obj
+def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bool) -> int:
+    """Put one migration in the place of the first ones, up to and with TAG.
+
+    It makes the same schema and rows, which is replayed before anything is written, and takes the place
+    of the last one. A database that has them applies nothing, a new one applies just it. The old ones go
+    on in meta/_squashed: a database that has some of them goes on with the others. The folder is
+    replaced in one step; version control undoes it, until a new database is made from it.
+    """
+    from local_mcp_gateway.migrate import draft_squash, write_squash
+
+    made = draft_squash(invocation.migrations, to=to, prepare=invocation.prepare)
+    if made is not None and not dry_run:
+        write_squash(made)
+    if as_json:
+        ui.print_json(
+            {
+                "tag": made and made.tag,
+                "squashed": [migration.tag for migration in made.replaced] if made else [],
+                "files": [str(file) for file in made.files] if made else [],
+                "carried": made and made.carried,
+                "sql": made and made.sql,
+                "written": made is not None and not dry_run,
+            }
+        )
+    elif made is None:
+        click.echo(f"Nothing to squash: {invocation.migrations} has one migration up to there.")
+    else:
+        _show_squash(made, dry_run=dry_run)
+    return Exit.OK
+
+
+def _show_squash(made: Squash, *, dry_run: bool) -> None:
+    if made.carried is not None:
+        told = f"Every statement is carried over as it was: written as they are at the end, {made.carried}"
+        click.echo(f"{told} would differ.", err=True)
+    for file in made.files:
+        click.echo(str(file))
+    if dry_run:
+        click.echo()
+        click.echo(made.sql, nl=False)
+        return
+    click.echo(
+        f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')}). Keep"
+        " meta/_squashed for databases that have some of them; version control has the old folder."
+    )

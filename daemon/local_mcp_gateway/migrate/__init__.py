@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.resolution import Edited, resolve
     from local_mcp_gateway.migrate.seeds import Seeds
     from local_mcp_gateway.migrate.sql_functions import register
+    from local_mcp_gateway.migrate.squash import Squash, draft_squash, write_squash
+    from local_mcp_gateway.migrate.squashed import every_migration
     from local_mcp_gateway.migrate.statements import unfinished
     from local_mcp_gateway.migrate.status import Status, read_events
 else:
@@ -61,6 +63,8 @@ else:
         resolution=("Edited", "resolve"),
         seeds=("Seeds",),
         sql_functions=("register",),
+        squash=("Squash", "draft_squash", "write_squash"),
+        squashed=("every_migration",),
         statements=("unfinished",),
         status=("Status", "read_events"),
     )
@@ -81,6 +85,7 @@ __all__ = [
     "Rehearsal",
     "Repair",
     "Seeds",
+    "Squash",
     "Status",
     "Step",
     "WrittenMigration",
@@ -89,6 +94,8 @@ __all__ = [
     "check_folder",
     "convert",
     "detect",
+    "draft_squash",
+    "every_migration",
     "find_original",
     "has_applied",
     "next_snapshot",
@@ -103,4 +110,5 @@ __all__ = [
     "schema_of",
     "unfinished",
     "write_migration",
+    "write_squash",
 ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.errors import (
     GatewayError,
     HistoryRefused,
+    MigrationFailed,
     Problem,
     ProblemCode,
     SchemaProblem,
@@ -23,10 +24,12 @@ from local_mcp_gateway.migrate.apply import Observer, as_sqlite_has_it
 from local_mcp_gateway.migrate.branches import find_collisions, ids_before, read_graph
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
-from local_mcp_gateway.migrate.folder import down_text
+from local_mcp_gateway.migrate.folder import SQUASHED, down_text
 from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file, with_snapshots
 from local_mcp_gateway.migrate.generate import schema_at
+from local_mcp_gateway.migrate.outcome import SEEDS, outcome_of
 from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.squashed import squash_of
 from local_mcp_gateway.migrate.statements import Statement, accepted, split
 from local_mcp_gateway.schema import (
     FIRST,
@@ -51,6 +54,7 @@ SNAPSHOT = "snapshot"
 DOWN = "down"
 FAILS = "fails"
 CANNOT_RUN = "cannot_run"
+SQUASH = "squash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
             warnings += _way_back(migration, before, after, prepare)
             before = after
         warnings += cannot_run(connection, folder)
+    if (problem := _squash(folder, prepare)) is not None:
+        warnings.append(problem)
     return Checked(tuple(problems), tuple(warnings), tuple(hazards))
 
 
@@ -222,6 +228,32 @@ def _said(migration: Migration, message: str) -> Problem:
         "Write it again from the migrations: `db check --write-snapshots`. Only Drizzle reads it.",
         migration.tag,
     )
+
+
+def _squash(folder: Folder, prepare: Prepare | None) -> Problem | None:
+    """Return what is wrong with the squash of a folder: it has to make what the squashed ones make."""
+    squashed = folder.squashed
+    if squashed is None:
+        return None
+    squash = squash_of(folder, squashed)
+    hint = f"Bring {squash.name} and {SQUASHED} back from version control."
+    if squashed.problems:
+        first = squashed.problems[0]
+        return Problem(SQUASH, f"In {SQUASHED}: {first.message}", hint, first.tag)
+    for seed in SEEDS:
+        try:
+            old, new = (
+                outcome_of(migrations, seed=seed, prepare=prepare)
+                for migrations in (squashed.migrations, [squash])
+            )
+        except MigrationFailed as error:
+            return Problem(SQUASH, error.message, hint, squash.tag)
+        if differs := old.first_difference(new):
+            message = (
+                f"{squash.name} does not make what the migrations in {SQUASHED} make: {differs}."
+            )
+            return Problem(SQUASH, message, hint, squash.tag)
+    return None
 
 
 def _way_back(

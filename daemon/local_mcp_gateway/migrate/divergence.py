@@ -14,6 +14,7 @@ from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.resolution import AppliedMigration, Resolution, match
+from local_mcp_gateway.migrate.squashed import as_seen_by
 
 if TYPE_CHECKING:
     import sqlite3
@@ -49,6 +50,7 @@ class Divergence:
         if any(problem.code != ProblemCode.MISSING for problem in folder.problems):
             return None
         rows = ledger.rows()
+        folder = as_seen_by(folder, rows)
         texts = ledger.texts()
         downs = ledger.downs(row.tag for row in rows if row.tag)
         kept = common_prefix(folder, rows)
@@ -74,7 +76,7 @@ class Divergence:
 
     def unchanged(self) -> frozenset[str]:
         """Return the applied migrations whose text in the folder is unchanged."""
-        folder = read_folder(self.folder, journal_new_files=True)
+        folder = as_seen_by(read_folder(self.folder, journal_new_files=True), self.rows)
         now = {migration.tag: migration.hashes for migration in folder.migrations}
         return frozenset(
             _name(row) for row in self.rows if row.hash in now.get(_name(row), frozenset())

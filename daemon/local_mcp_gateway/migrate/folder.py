@@ -87,6 +87,9 @@ def bad_stamp(tag: str) -> Problem:
 NEW = -1
 """`idx` of a file without a journal entry (dev mode journals it after its rehearsal)."""
 
+SQUASHED = "meta/_squashed"
+"""A folder like any other, also to Drizzle, which passes over what begins with `_` in meta."""
+
 _CHUNK_BYTES = 1 << 15  # more costs an mmap for every file
 _FILE_BYTES = 1 << 20
 _BOM = "\ufeff"
@@ -181,6 +184,21 @@ class Folder(NamedTuple):
     stamped: bool = False
     """True for Drizzle's 1.x format: one folder a migration, no journal."""
 
+    @property
+    def squashed(self) -> Folder | None:
+        """Return the folder of the migrations in whose place one stands, which has the tag of the last.
+
+        Reads the disk: only a database that has some of them needs them.
+        """
+        if not (self.path / SQUASHED).is_dir():
+            return None
+        found = read_folder(self.path / SQUASHED)
+        if not found.migrations:
+            return None
+        last = found.migrations[-1]
+        theirs = (m for m in self.migrations if m.tag == last.tag and m.hash != last.hash)
+        return None if next(theirs, None) is None else found
+
     def newest(self, tag: str | None = None) -> Migration:
         """Return the newest migration, which has to be `tag` if one is given; raises UsageProblem."""
         if not self.migrations:
@@ -188,6 +206,11 @@ class Folder(NamedTuple):
                 f"There is no migration to drop in {self.path}.", hint="See `db status`."
             )
         found = self.migrations[-1]
+        if self.squashed is not None and self.squashed.migrations[-1].tag == found.tag:
+            raise UsageProblem(
+                f"{found.tag} stands in the place of other migrations, so it cannot be dropped.",
+                hint="Bring the folder from before `db squash` back from version control.",
+            )
         if tag not in {None, found.tag}:
             raise UsageProblem(
                 f"Only the newest migration can be dropped, and that is {found.tag}.",

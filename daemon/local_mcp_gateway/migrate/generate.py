@@ -38,6 +38,7 @@ from local_mcp_gateway.schema import (
     HazardKind,
     NotDerivable,
     Plan,
+    Renames,
     Schema,
     as_snapshots_see,
     compare,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from local_mcp_gateway.schema import Prepare, Renames
+    from local_mcp_gateway.schema import Prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,6 @@ class Draft:
     def deletes(self) -> bool:
         """Return whether it deletes data and so needs consent."""
         return any(hazard.kind in DELETING for hazard in self.plan.hazards)
-
-    @property
-    def accepted(self) -> tuple[str, ...]:
-        """Return the kinds that a `-- guard: accept` line of the file has to name."""
-        return tuple(
-            sorted({hazard.kind.value for hazard in self.plan.hazards if hazard.kind in DELETING})
-        )
 
 
 def open_folder(path: Path) -> Folder:
@@ -173,7 +167,6 @@ def _broken(schema: Schema, prepare: Prepare | None) -> tuple[Broken, ...]:
 
 def write(folder: Folder, made: Draft) -> WrittenMigration:
     """Write a draft as the folder's next migration; the user has agreed to its deletions."""
-    header = "".join(f"-- guard: accept {kind}\n" for kind in made.accepted)
     down = None
     if made.down is not None:
         lost = any(hazard.kind in DELETING for hazard in made.plan.hazards)
@@ -185,13 +178,26 @@ def write(folder: Folder, made: Draft) -> WrittenMigration:
             note += (
                 "-- Where NULL became a value, it stays that value; `db restore` has the backup.\n"
             )
-        accept = "".join(
-            f"-- guard: accept {kind}\n"
-            for kind in sorted({h.kind.value for h in made.down.hazards if h.kind in DELETING})
-        )
-        down = accept + note + made.down.sql
+        down = _accepting(made.down) + note + made.down.sql
     snapshot = next_snapshot(folder, made.target)
-    return write_migration(folder, made.name, header + made.plan.sql, down=down, snapshot=snapshot)
+    return write_migration(
+        folder, made.name, _accepting(made.plan) + made.plan.sql, down=down, snapshot=snapshot
+    )
+
+
+def _accepting(plan: Plan) -> str:
+    """Return the lines by which a file accepts what its plan deletes."""
+    kinds = sorted({hazard.kind.value for hazard in plan.hazards if hazard.kind in DELETING})
+    return "".join(f"-- guard: accept {kind}\n" for kind in kinds)
+
+
+def down_to_nothing(schema: Schema, *, prepare: Prepare | None = None) -> str | None:
+    """Return the down file of a first migration that makes this schema; None: it cannot be derived."""
+    try:
+        down = derive_down(Schema(), schema, Renames(), prepare=prepare)
+    except (NotDerivable, SchemaProblem):
+        return None
+    return _accepting(down) + down.sql
 
 
 def next_snapshot(folder: Folder, schema: Schema) -> dict[str, Any] | None:
@@ -304,6 +310,26 @@ def _is_right(
     if snapshot is None or snapshot["prevId"] != previous:
         return False
     return _says(snapshot, schema, prepare)
+
+
+def squashed_snapshot(
+    folder: Folder, tag: str, schema: Schema, *, prepare: Prepare | None = None
+) -> dict[str, Any] | None:
+    """Return the snapshot of a migration that becomes the first one; None: it has none.
+
+    It keeps its id, or takes the one that its successor names.
+    """
+    tags = [migration.tag for migration in with_snapshots(folder)]
+    if tag not in tags or not keeps_snapshots(folder):
+        return None
+    found, before = _usable(folder, tag), "prevIds" if folder.stamped else "prevId"
+    after = tags[tags.index(tag) + 1 :]
+    follower = read_snapshot_file(folder.path, after[0]) if after and found is None else None
+    named = (follower or {}).get(before)
+    id_ = found["id"] if found else (named[0] if isinstance(named, list) and named else named)
+    if found is None or not _says(found, schema, prepare):
+        found = write_snapshot_7(schema, []) if folder.stamped else write_snapshot(schema, FIRST)
+    return {**found, "id": str(id_ or uuid4()), before: [FIRST] if folder.stamped else FIRST}
 
 
 def _says(snapshot: dict[str, Any], schema: Schema, prepare: Prepare | None) -> bool:

@@ -100,7 +100,10 @@ class Plan(NamedTuple):
                 return cls(folder, Resolution((), (), (original.problem,)), (), ())
         found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
         if found.problems and ledger is not None:  # only a problem needs what the history knows
+            from local_mcp_gateway.migrate.squashed import as_seen_by
+
             rows = ledger.rows()
+            folder = as_seen_by(folder, rows)
             found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
             if folder.stamped and _is_late_branch(folder, found, prepare):
                 found = resolve(folder, rows, allow_out_of_order=True)

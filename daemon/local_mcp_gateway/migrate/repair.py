@@ -16,6 +16,7 @@ from local_mcp_gateway.migrate.original import find_original
 from local_mcp_gateway.migrate.plan import Plan, find_drift
 from local_mcp_gateway.migrate.replay import differences_from, find_point
 from local_mcp_gateway.migrate.resolution import resolve
+from local_mcp_gateway.migrate.squashed import as_seen_by, unsquashed
 from local_mcp_gateway.migrate.statements import may_alter_column
 from local_mcp_gateway.sql import first_words, tokens
 
@@ -48,7 +49,10 @@ class Repair:
         self.recorded = False
         """Whether anything was written to the database."""
         self._database = database
-        self._folder = read_folder(migrations)
+        self._own = read_folder(migrations)
+        """The folder as it is; `_folder` is as this database sees it."""
+        rows = ledger.rows()
+        self._folder = as_seen_by(self._own, rows) if rows else unsquashed(self._own)
         self._ledger = ledger
         self._prepare = prepare
 
@@ -228,8 +232,8 @@ class Repair:
     def renumber(self, *, now_ms: int) -> tuple[RenumberedMigration, ...]:
         """Renumber pending migrations with a taken number, or an early date, to the end of the folder."""
         found = resolve(self._folder, self._ledger.rows())
-        moves = plan_renumber(self._folder, found, now_ms=now_ms)
-        renumber(self._folder.path, moves)
+        moves = plan_renumber(self._own, found, now_ms=now_ms)
+        renumber(self._own.path, moves)
         return moves
 
     def _record(self, migrations: Sequence[Migration], event: str) -> None:
