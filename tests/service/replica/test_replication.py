@@ -21,7 +21,7 @@ from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.admin import ask
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
 from tests.object_store import KEYS, S3, line_to
-from tests.replicas import NAMES, Replica, add, filled, replicating
+from tests.replicas import NAMES, Replica, add, filled, level, replicating
 from tests.studio.conftest import Browser
 
 SECRET = KEYS["AWS_SECRET_ACCESS_KEY"]
@@ -225,7 +225,8 @@ def test_a_file_that_is_replaced_under_the_gateway_does_not_reach_the_replica(
 ) -> None:
     with replicating(shipped, in_folder, "first") as gateway:
         pid = litestream(gateway)
-        poll(lambda: in_folder.rows() == [("first",)])
+        assert level(shipped)
+        assert in_folder.rows() == [("first",)]
         other = tmp_path / "other.db"
         with closing(sqlite3.connect(other, isolation_level=None)) as connection:
             connection.executescript("CREATE TABLE t(x); PRAGMA journal_mode=WAL")

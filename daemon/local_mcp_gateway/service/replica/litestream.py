@@ -40,6 +40,7 @@ STOP_S: Final = 3
 """Seconds that Litestream itself may take for its last sync."""
 ASK_S: Final = 3.0
 """Time limit of one request over its socket."""
+LISTEN_POLL_S: Final = 0.02
 LIST_S: Final = 60.0
 WHOLE: Final = 9
 """Litestream's level of whole copies."""
@@ -184,7 +185,17 @@ class Litestream:
 
     async def sync(self, timeout_s: float = ASK_S) -> Progress | None:
         """Send what is new; return how far it came, or None if that is not known within the time."""
+        with anyio.move_on_after(timeout_s):
+            await self._listening()
         return await self._sync(timeout_s) or await self._sync(ASK_S, wait=False)
+
+    async def _listening(self) -> None:
+        """Wait until it has opened its socket, or has ended: right after its start it has not."""
+        while self._process.returncode is None:
+            with suppress(OSError), socket_address(self._socket) as address:
+                async with await anyio.connect_unix(address):
+                    return
+            await anyio.sleep(LISTEN_POLL_S)
 
     async def _sync(self, timeout_s: float, *, wait: bool = True) -> Progress | None:
         body = {"path": str(self._database), "wait": wait, "timeout": max(1, round(timeout_s))}
