@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from tests import warm
+
 REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 60.0
 """Only a failing test waits this long; a busy machine may need a good part of it."""
@@ -121,7 +123,7 @@ class MigrationFolder:
 class GatewayProcess:
     """A running `serve`, its log read line by line by a thread of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | warm.Fork
     stderr: TextIO
     lines: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -240,7 +242,7 @@ class GatewayProcess:
         self.wait()
 
 
-def with_children(process: subprocess.Popen[str]) -> None:
+def with_children(process: subprocess.Popen[str] | warm.Fork) -> None:
     """Kill the process group that `Place.serve` put the process in."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -285,18 +287,33 @@ class Place:
         prefix: Sequence[str] = (),
     ) -> Finished:
         """Run a command to its end; `bare` leaves out this place's database and migrations."""
-        options = () if bare else self.options
+        words = [*(() if bare else self.options), *map(str, arguments)]
+        environment = clean_environment(self.home, **(env or {}))
+        if self._can_be_forked(environment, prefix):
+            return Finished(*warm.run(words, environment, self.root, stdin, DEADLINE_S * 2))
         done = subprocess.run(
-            [*prefix, *self.command, *options, *map(str, arguments)],
+            [*prefix, *self.command, *words],
             input=stdin,
             capture_output=True,
             text=True,
-            env=clean_environment(self.home, **(env or {})),
+            env=environment,
             cwd=self.root,
             timeout=DEADLINE_S * 2,
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr)
+
+    def _can_be_forked(self, environment: Mapping[str, str], prefix: Sequence[str]) -> bool:
+        """Tell whether a fork is what this command would be: nothing here is for the interpreter."""
+        return (
+            self.command == COMMAND
+            and not prefix
+            and not any(name.startswith("COVERAGE_") for name in environment)
+            and not any(
+                name.startswith(("PYTHON", "LC_", "LANG", "LD_")) and value != os.environ.get(name)
+                for name, value in environment.items()
+            )
+        )
 
     def migrate(self) -> Finished:
         """Run `db migrate` with its whole log; the test fails unless it succeeds."""
@@ -322,16 +339,24 @@ class Place:
         """Start `serve` on a free port with a JSON log; killed at the end if it still runs."""
         chosen = self.options if options is None else options
         read_end, write_end = self._open_log()
-        process = subprocess.Popen(
-            [*prefix, *self.command, *chosen, *log, "serve", "--port", "0", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=write_end,
-            text=True,
-            env=clean_environment(self.home, **(env or {})),
-            cwd=self.root,
-            start_new_session=True,
-        )
+        words = [*chosen, *log, "serve", "--port", "0", *arguments]
+        environment = clean_environment(self.home, **(env or {}))
+        process: subprocess.Popen[str] | warm.Fork
+        with Path(os.devnull).open("r+") as nothing:
+            if self._can_be_forked(environment, prefix):
+                streams = (nothing.fileno(), nothing.fileno(), write_end)
+                process = warm.Fork(words, environment, self.root, streams, own_session=True)
+            else:
+                process = subprocess.Popen(
+                    [*prefix, *self.command, *words],
+                    stdin=nothing,
+                    stdout=nothing,
+                    stderr=write_end,
+                    text=True,
+                    env=environment,
+                    cwd=self.root,
+                    start_new_session=True,
+                )
         os.close(write_end)
         gateway = GatewayProcess(process, os.fdopen(read_end))
         try:
