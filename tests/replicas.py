@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local_mcp_gateway.config import ReplicaSettings
 from local_mcp_gateway.database import open_immutable
 from local_mcp_gateway.service.admin import ask
 from local_mcp_gateway.service.replica import Target, fetch
-from tests.harness import GatewayProcess, Place
+from tests.harness import GatewayProcess, Place, poll
 from tests.object_store import KEYS
 
 NAMES = "SELECT name FROM mcp_servers ORDER BY name"
@@ -55,6 +56,15 @@ def add(place: Place, name: str) -> None:
 def level(place: Place) -> bool:
     """Let a running gateway send what is new; tell whether the replica has everything."""
     return ask(place.database, "replica.sync", {}, timeout_s=60) is not None
+
+
+def wait_at_rest(place: Place) -> None:
+    """Wait until the replica of a running gateway has everything, and nothing is written."""
+
+    def replica() -> Any:
+        return ask(place.database, "status", {}, timeout_s=60)["replica"]
+
+    poll(lambda: (replica()["state"], replica()["behind_s"]) == ("level", 0), told=replica)
 
 
 @contextmanager

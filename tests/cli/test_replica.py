@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness import Finished, GatewayProcess, Place, new_place, poll
-from tests.replicas import NAMES, Replica, add, filled, level, replicating
+from tests.replicas import NAMES, Replica, add, filled, level, replicating, wait_at_rest
 
 Validate = Callable[[str, Any], None]
 
@@ -24,8 +24,7 @@ def test_status_says_where_how_far_behind_and_how_far_back(
         "Moments   none: nothing is there yet"
     )
     with replicating(shipped, replica, "first") as gateway:
-        poll(lambda: level(shipped))
-        poll(lambda: status(shipped, replica)["state"] == "level")
+        wait_at_rest(shipped)
         found = status(shipped, replica)
         validate_json("replica-status", found)
         assert found["behind_s"] == 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from local_mcp_gateway.database.connections import WAL_LIMIT_BYTES
 from local_mcp_gateway.database.pool import ConnectionPool
-from local_mcp_gateway.errors import DatabasePathProblem, NoRoom
+from local_mcp_gateway.errors import DatabaseBusy, DatabasePathProblem, NoRoom
 
 
 @pytest.fixture
@@ -148,3 +149,37 @@ async def test_a_large_write_leaves_no_large_wal(database: ConnectionPool, tmp_p
         async with database.transaction() as writer:
             await writer.execute("INSERT INTO t VALUES (?)", (number,))
     assert wal.stat().st_size <= WAL_LIMIT_BYTES < large
+
+
+async def test_no_commit_checkpoints_while_another_program_is_to_do_it(
+    database: ConnectionPool, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.db"
+
+    async def write(pages: int) -> None:
+        async with database.transaction() as writer:
+            await writer.execute("CREATE TABLE IF NOT EXISTS large (x BLOB NOT NULL)")
+            await writer.execute("INSERT INTO large VALUES (randomblob(?))", (pages * 4096,))
+
+    async with database.leave_checkpoints():
+        assert Path(f"{file}-wal").stat().st_size == 0
+        size = file.stat().st_size
+        await write(1500)
+        await write(1)
+        assert file.stat().st_size == size
+    await write(1)
+    assert file.stat().st_size > 1500 * 4096
+
+
+async def test_checkpoints_are_not_left_to_another_while_somebody_reads(
+    database: ConnectionPool, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "x.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM t").fetchall()
+        async with database.transaction() as writer:
+            await writer.execute("PRAGMA busy_timeout = 0")
+            await writer.execute("INSERT INTO t VALUES (1)")
+        with pytest.raises(DatabaseBusy, match="Another program reads"):
+            async with database.leave_checkpoints():
+                pass

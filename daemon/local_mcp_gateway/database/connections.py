@@ -112,6 +112,8 @@ def open_migration(path: Path) -> sqlite3.Connection:
             _switch_to_wal(connection)
         survive_power_cut(connection)
         set_foreign_keys(connection, on=False)
+        # Who migrates empties the WAL afterwards, unless it is replicated: then nobody else may checkpoint.
+        connection.execute("PRAGMA wal_autocheckpoint=0")
     except BaseException:
         connection.close()
         raise

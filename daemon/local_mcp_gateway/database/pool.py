@@ -18,6 +18,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
     nullcontext,
+    suppress,
 )
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -26,6 +27,7 @@ import aiosqlite
 import anyio
 
 from local_mcp_gateway.database.connections import (
+    BUSY_TIMEOUT_MS,
     SERVING_PRAGMAS,
     SIDE_FILES,
     reading,
@@ -34,7 +36,7 @@ from local_mcp_gateway.database.connections import (
 )
 from local_mcp_gateway.database.lock import distrust_file, leave_side_files
 from local_mcp_gateway.database.recovery import ServedFile
-from local_mcp_gateway.errors import DatabaseGone, GatewayError, UsageProblem
+from local_mcp_gateway.errors import DatabaseBusy, DatabaseGone, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,6 +49,8 @@ own error for a wrong statement."""
 Row: TypeAlias = sqlite3.Row
 """One result row: a value for each column, by name."""
 READERS = 2
+CHECKPOINT_PAGES = 1000
+"""SQLite's default."""
 Parameters = Iterable[object]
 
 
@@ -143,11 +147,40 @@ class ConnectionPool:
 
         False when another program reads an older snapshot for longer than the lock timeout.
         """
-        async with self._writing:
-            assert self._writer is not None, "the database is open"
-            with anyio.CancelScope(shield=True), translated_errors(self.path):
-                rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
+        async with self._writing, self.others_out():
+            return await self._empty_wal()
+
+    async def _empty_wal(self) -> bool:
+        assert self._writer is not None, "the database is open"
+        with anyio.CancelScope(shield=True), translated_errors(self.path):
+            rows = await self._writer.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
         return not next(iter(rows))[0]
+
+    @asynccontextmanager
+    async def leave_checkpoints(self) -> AsyncIterator[None]:
+        """Leave all checkpoints to a program that replicates, for the block, from an empty WAL on.
+
+        Between a checkpoint and the next commit the WAL begins again. A Litestream that did not make that
+        checkpoint misses what it had not read, and replicates a state that never was. Raises DatabaseBusy.
+        """
+        async with self._writing:
+            self._require_files()
+            await self._checkpoint_every(0)
+            if not await self._empty_wal():
+                raise DatabaseBusy(
+                    f"Another program reads {self.path} for longer than {BUSY_TIMEOUT_MS // 1000} s.",
+                    hint="Close that program; the gateway tries again within a minute.",
+                )
+        try:
+            yield
+        finally:
+            with anyio.CancelScope(shield=True), suppress(*Error):
+                await self._checkpoint_every(CHECKPOINT_PAGES)
+
+    async def _checkpoint_every(self, pages: int) -> None:
+        """Checkpoint after a COMMIT once the WAL has that many pages; 0: never."""
+        if self._writer is not None:  # else the file is released; a new connection has the default
+            await self._writer.execute_fetchall(f"PRAGMA wal_autocheckpoint = {pages}")
 
     @asynccontextmanager
     async def pause_writes(self) -> AsyncIterator[None]:

@@ -123,6 +123,12 @@ def _empty_log(connection: Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {usual_ms}")
 
 
+def empty_log(path: Path) -> bool:
+    """Checkpoint all that is committed into the file, and truncate the WAL; False while another program reads."""
+    with reading(path, locked=True) as reader:
+        return not reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+
+
 def _commit(connection: Connection, *, small: bool) -> Pages | None:
     """COMMIT; return the pages that were committed, for a small database."""
     # Full-text indexes keep their last rows in memory until COMMIT, or until a savepoint.

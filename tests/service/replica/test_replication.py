@@ -21,7 +21,7 @@ from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.admin import ask
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
 from tests.object_store import KEYS, S3, line_to
-from tests.replicas import NAMES, Replica, add, filled, level, replicating
+from tests.replicas import NAMES, Replica, add, filled, level, replicating, wait_at_rest
 from tests.studio.conftest import Browser
 
 SECRET = KEYS["AWS_SECRET_ACCESS_KEY"]
@@ -145,6 +145,32 @@ def test_a_killed_litestream_is_started_again_and_nothing_is_lost(
         add(shipped, "after")
         assert gateway.stop() == 0
     assert in_folder.rows() == names(shipped) == [("after",), ("before",), ("between",)]
+
+
+def test_a_log_that_began_again_without_litestream_tears_no_replica(
+    shipped: Place, in_folder: Replica
+) -> None:
+    """Litestream finds its last frame in the WAL, and takes what was written after it for nothing."""
+    shipped.folder.add("notes", "CREATE TABLE notes (text TEXT)", "CREATE TABLE more (text TEXT)")
+    with (
+        replicating(shipped, in_folder) as gateway,
+        closing(sqlite3.connect(shipped.database, isolation_level=None)) as other,
+    ):
+        other.execute("PRAGMA wal_autocheckpoint = 0")
+        for _ in range(50):
+            other.execute("INSERT INTO notes VALUES (hex(randomblob(2000)))")
+        poll(lambda: level(shipped))
+        first = litestream(gateway)
+        os.kill(first, signal.SIGKILL)
+        gateway.wait_for("replica.lost")
+        other.execute("INSERT INTO notes VALUES ('unsent')")
+        assert other.execute("PRAGMA wal_checkpoint(FULL)").fetchone() is not None
+        other.execute("INSERT INTO more VALUES ('after')")  # at the beginning of the WAL
+        gateway.wait_for("replica.started", where=lambda e: e["pid"] != first)
+        poll(lambda: level(shipped))
+        assert gateway.stop() == 0
+    for table, rows in (("notes", 51), ("more", 1)):
+        assert in_folder.rows(f"SELECT count(*) FROM {table}") == [(rows,)]
 
 
 def test_litestream_ends_with_a_killed_gateway_and_the_next_sends_the_rest(
@@ -368,7 +394,7 @@ def test_the_pages_say_where_the_replica_is_and_that_it_fails(
     shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
     with replicating(shipped, in_folder) as gateway:
-        poll(lambda: _state(shipped, gateway) == "level")
+        wait_at_rest(shipped)
         assert f"Off this machine: {in_folder.url}, level." in _page(shipped, "/migrations/backups")
         assert "The replica" not in _page(shipped, "/")
         gateway.stop()

@@ -178,7 +178,7 @@ class HotApply:
             return done if done.steps else await self._hot_apply()
 
     async def _hot_apply(self) -> _Done:
-        async with self._database.pause_writes():
+        async with self._database.pause_writes(), self._database.others_out():
             start = time.perf_counter()
             report = await anyio.to_thread.run_sync(
                 partial(

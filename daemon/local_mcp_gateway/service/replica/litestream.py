@@ -2,6 +2,11 @@
 
 What it says and leaves unsaid was measured with 0.5.17: its exit code is 0 after a stop that sent nothing, and
 its metrics do not show that a replica falls behind. So what it has sent is always asked over its socket.
+
+Who else checkpoints tears the replica. Litestream takes a WAL that began again for the next part of the one that
+it has read, if the last frame that it knows is still in the file; what was committed between, and is in the
+database only, is never sent. So nobody else checkpoints while it runs, and it starts with an empty WAL, in which
+it finds no such frame and sends the whole database.
 """
 
 from __future__ import annotations
@@ -128,8 +133,7 @@ class Litestream:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Litestream]:
-        """Run it for the block, after an end of one that a killed gateway has left behind."""
-        await self._end_survivor()
+        """Run it for the block; nobody else makes a checkpoint meanwhile, and the WAL is empty."""
         _write_private(self._file, _configuration(self._database, self._target, self._socket.name))
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), str(program())),
@@ -224,7 +228,7 @@ class Litestream:
                 return found if reply.status == 200 and isinstance(found, dict) else None
         return None
 
-    async def _end_survivor(self) -> None:
+    async def end_survivor(self) -> None:
         """End the Litestream of a gateway that died, if it lives on: it holds the file."""
         for pid in await anyio.to_thread.run_sync(_processes_with, str(self._file)):
             with suppress(ProcessLookupError):
@@ -310,7 +314,7 @@ def newest_copy(target: Target) -> int | None:
 
 
 def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
-    """Send what is new and a whole copy, while no other Litestream runs; raises ReplicaProblem.
+    """Send what is new and a whole copy, while no other Litestream runs and the WAL is empty; raises ReplicaProblem.
 
     That it ends without an error does not say that everything was sent.
     """

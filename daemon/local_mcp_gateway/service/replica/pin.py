@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import unsent_folder
-from local_mcp_gateway.database import reading
-from local_mcp_gateway.errors import GatewayError, ReplicaProblem
+from local_mcp_gateway.database import empty_log, reading
+from local_mcp_gateway.errors import DatabaseBusy, GatewayError, ReplicaProblem
 from local_mcp_gateway.service.replica.litestream import newest_copy, send_copy
 from local_mcp_gateway.service.replica.store import ReplicaStore, Target
 
@@ -59,6 +59,8 @@ def _send(settings: ReplicaSettings, context: GuardContext) -> int:
             hint="The first `serve` with replica.url begins it.",
         )
     ReplicaStore(target).claim(identity, database, used=True)
+    if not empty_log(database):
+        raise DatabaseBusy(f"Another program reads {database}.")
     send_copy(target, database, timeout_s=settings.wait_s)
     sent, here = newest_copy(target), _newest_here(database)
     if sent is None or sent != here:  # its exit code does not say so

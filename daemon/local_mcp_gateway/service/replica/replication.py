@@ -8,6 +8,8 @@ where this process itself replaces the file; and where somebody else does, it is
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.replica.litestream import Progress
 
-EVERY_S: Final = 2.0
-"""Interval of asking how far the replica is."""
+EVERY_S: Final = 1.0
+"""Interval of asking how far the replica is, while something is written."""
 LOOK_EVERY_S: Final = 0.25
 """Interval of looking whether the path still names the file: Litestream sends once a second."""
+CLOCK_STEP_NS: Final = 50_000_000
+"""More than a step of the clock that gives files their times."""
 BEHIND_S: Final = 10.0
 """Lag that is reported."""
 LAST_SYNC_S: Final = 3.0
@@ -63,6 +67,8 @@ class Replication:
         self._progress: Progress | None = None
         self._unsent_since: float | None = None
         """What was written since then may not be sent, by `time.monotonic`; begins when it is first asked."""
+        self._sent_log: tuple[int, ...] | None = None
+        """The WAL as it was then (`_log`): the same now, and nothing was written since."""
         self._was_level = False
         """Whether everything was sent at any time."""
         self._told_behind = False
@@ -120,9 +126,15 @@ class Replication:
             return await anyio.to_thread.run_sync(pin, self._settings, context, tag)
 
     def status(self) -> dict[str, Any]:
-        """Return what `replica status` and `/metrics` show."""
+        """Return what `replica status` and `/metrics` show.
+
+        `behind_s`: what was committed longer ago is in the replica; None until it first had everything.
+        """
         since, progress, running = self._unsent_since, self._progress, self._running
-        behind_s = None if since is None else round(time.monotonic() - since, 1)
+        now = time.monotonic()
+        if self._has_all():
+            since = now
+        behind_s = None if since is None else math.ceil((now - since) * 10) / 10
         if self._problem is not None:
             state = "failed"
         elif behind_s is not None and behind_s > BEHIND_S:
@@ -135,7 +147,7 @@ class Replication:
         return {
             "url": self._target.url,
             "state": state,
-            "behind_s": 0.0 if state == "level" else behind_s,
+            "behind_s": behind_s if self._was_level else None,
             "behind_bytes": running.unsent_bytes(progress) if running and progress else None,
             "transaction": progress.replicated if progress else None,
             "problem": problem,
@@ -163,7 +175,8 @@ class Replication:
             self._require_file()
             used = await anyio.to_thread.run_sync(self._claim)
             litestream = Litestream(self._database, self._target, runtime_folder(self._database))
-            async with litestream.running():
+            await litestream.end_survivor()
+            async with self._pool.leave_checkpoints(), litestream.running():
                 self._running, self._problem = litestream, None
                 self._emit(
                     "replica.started", url=self._target.url, continued=used, pid=litestream.pid
@@ -216,15 +229,28 @@ class Replication:
                 raise
             await anyio.sleep(LOOK_EVERY_S)
 
+    def _log(self) -> tuple[int, ...] | None:
+        """Return what changes with each commit: the WAL's size and time.
+
+        None just after a commit: the clock of files has steps, and the next one may get the same time.
+        """
+        try:
+            found = os.stat(f"{self._database}-wal")  # noqa: PTH116  every second, and for each `status`
+        except OSError:
+            return None
+        settled = time.time_ns() - found.st_mtime_ns > CLOCK_STEP_NS
+        return (found.st_ino, found.st_size, found.st_mtime_ns) if settled else None
+
+    def _has_all(self) -> bool:
+        """Tell whether nothing was written since the replica had everything; asks nobody."""
+        return self._sent_log is not None and self._sent_log == self._log()
+
     async def _follow(self, litestream: Litestream) -> None:
         """Ask how far the replica is, and renew the lease, until cancelled."""
         while True:
-            asked_at = time.monotonic()
-            progress = await litestream.sync()
-            if progress is not None:
-                self._progress = progress
-            if progress is not None and progress.level:
-                self._caught_up(asked_at)
+            asked_at, log = time.monotonic(), self._log()
+            if self._has_all() or await self._sync(litestream):
+                self._caught_up(asked_at, log)
             elif self._unsent_since is None:
                 self._unsent_since = asked_at
             elif not self._told_behind and asked_at - self._unsent_since > BEHIND_S:
@@ -237,10 +263,17 @@ class Replication:
                 await self._renew(asked_at)
             await anyio.sleep(EVERY_S)
 
-    def _caught_up(self, at: float) -> None:
+    async def _sync(self, litestream: Litestream) -> bool:
+        """Send what is new; tell whether all is sent."""
+        progress = await litestream.sync()
+        self._progress = progress or self._progress
+        return progress is not None and progress.level
+
+    def _caught_up(self, at: float, log: tuple[int, ...] | None) -> None:
         if self._told_behind and self._unsent_since is not None:
             self._emit("replica.caught_up", behind_s=round(at - self._unsent_since, 1))
         self._told_behind, self._was_level, self._unsent_since = False, True, at
+        self._sent_log = log
 
     async def _renew(self, now: float) -> None:
         """Renew the lease; a store that does not answer is no reason to stop, another holder is."""

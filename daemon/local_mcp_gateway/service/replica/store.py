@@ -150,7 +150,7 @@ class ReplicaStore:
         """End the lease, if it is still ours."""
         found = self.read()
         if found and found["database"] == database and found["holder"] == holder(path):
-            self._write(database, path, found.get("created_at"), lease_s=0.0, **_kept(found))
+            self._write(database, path, found.get("created_at"), lease_s=-LEASE_S, **_kept(found))
 
     def _refuse_others(
         self, found: dict[str, Any], database: str, path: Path, *, whose: bool = True
