@@ -7,10 +7,10 @@ BIN := .venv/bin
 # Two processes for each core, a test file whole in one of them: tests/conftest.py.
 SPREAD := -n auto --dist loadfile
 
-.PHONY: help setup run test lint fix docs bench house faults soak nightly systemd conformance check
+.PHONY: help setup run test lint fix docs bench house faults soak soak-replica nightly systemd conformance check
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install the locked dependencies into .venv (does nothing when they are there)
 	@requirements/install .venv dev
@@ -47,6 +47,9 @@ faults: setup ## kill, starve and cut the power at every step (ARGS="--help")
 
 soak: setup ## many clients while servers are killed at random (ARGS="--minutes 30")
 	@$(BIN)/python -m tests.gateway.soak $(ARGS)
+
+soak-replica: setup ## a database written to while its replica, the network and the disk fail (ARGS="--minutes 10")
+	@$(BIN)/python -m tests.service.replica.soak $(ARGS)
 
 nightly: setup ## what takes minutes: made schemas and migrations, real servers, the SDKs own tests
 	@$(BIN)/python -m pytest -m nightly $(ARGS)

@@ -116,15 +116,20 @@ def running_s3() -> Iterator[S3]:
 
 @dataclass
 class Line:
-    """A line to a port: whole at first; `stop_after` bytes towards the store it is cut, or stands still."""
+    """A line to a port: whole at first; `stop_after` bytes towards the store it is cut, or stands still.
+
+    `slow_down` lets through so many bytes a second towards the store.
+    """
 
     target: int
     port: int = 0
     sent: int = 0
+    rate: int | None = None
     limit: int | None = None
     cuts: bool = True
     """At the limit: cut it (else it stands still)."""
     reached: threading.Event = field(default_factory=threading.Event)
+    _whole: threading.Event = field(default_factory=threading.Event)
     _open: list[socket.socket] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -137,9 +142,15 @@ class Line:
             self.sent, self.limit, self.cuts = 0, limit, cuts
         self.reached.clear()
 
+    def slow_down(self, rate: int) -> None:
+        self._whole.clear()
+        with self._lock:
+            self.rate = rate
+
     def mend(self) -> None:
         with self._lock:
-            self.limit = None
+            self.limit = self.rate = None
+        self._whole.set()
         self._close_all()
 
     def _close_all(self) -> None:
@@ -178,6 +189,8 @@ class Line:
                 if counts:
                     with self._lock:
                         self.sent += len(data)
+                    if self.rate is not None:
+                        self._whole.wait(len(data) / self.rate)
                 if self._is_over():
                     self.reached.set()
                     if self.cuts:
