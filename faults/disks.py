@@ -41,7 +41,9 @@ def unavailable(work: Path) -> str | None:
         return refusal(error)
 
 
-def full_disk(scenario: Scenario, spare_kib: int, work: Path, warm: Warm) -> tuple[str, list[str]]:
+def full_disk(
+    scenario: Scenario, spare_kib: int, work: Path, warm: Warm
+) -> tuple[bool, int, list[str]]:
     """Run with this much room; whatever happened, the same start succeeds once there is room."""
     used = sum(
         -(-p.stat().st_size // 4096) * 4 for p in scenario.template.root.rglob("*") if p.is_file()
@@ -54,10 +56,10 @@ def full_disk(scenario: Scenario, spare_kib: int, work: Path, warm: Warm) -> tup
         wrong = judge(scenario, world, done.exit_code, work / "aside")
     if done.exit_code not in (0, 9):
         wrong.append(f"exit {done.exit_code} on a full disk: {done.stderr[-300:]}")
-    return f"{scenario.name} {spare_kib} KiB free", wrong
+    return True, done.exit_code, wrong
 
 
-def read_only(scenario: Scenario, work: Path, warm: Warm) -> tuple[str, list[str]]:
+def read_only(scenario: Scenario, work: Path, warm: Warm) -> tuple[bool, int, list[str]]:
     """Run on a disk that may only be read: refused, nothing changed, and fine once it may."""
     with tmpfs(work / "readonly", 65536) as mounted:
         world = scenario.template.copy_to(mounted / "w")
@@ -68,4 +70,4 @@ def read_only(scenario: Scenario, work: Path, warm: Warm) -> tuple[str, list[str
         wrong += judge(scenario, world, done.exit_code, work / "aside")
     if done.exit_code not in (4, 6, 7, 9):
         wrong.append(f"exit {done.exit_code} on a read-only disk: {done.stderr[-300:]}")
-    return f"{scenario.name} read-only", wrong
+    return True, done.exit_code, wrong

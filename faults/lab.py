@@ -1,19 +1,19 @@
-"""The run itself: scenarios prepared, points worked through by a few threads, findings collected."""
+"""The work itself: points run and judged by a few processes, each with a loaded program of its own."""
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.process
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from faults import power
+from faults import disks, power
 from faults.inject import Point, execute, inject
 from faults.oracle import backups_wrong, judge
 from faults.warm import Variation, Warm
@@ -21,28 +21,29 @@ from faults.warm import Variation, Warm
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from faults.findings import Findings
     from faults.scenarios import Scenario
     from faults.world import World
 
-LEAST_POINTS = 60
-"""As many are run however small the budget is."""
+Judged = tuple[bool, int, list[str]]
+"""Whether the fault was seen, the exit code, and what is wrong."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Worker:
-    """One thread's own folder, its loaded program and, for power cuts, its own disk."""
+    """One process's own folder, its loaded program and, for power cuts, its own disk."""
 
-    def __init__(self, work: Path, modules: Iterable[str] = ()) -> None:
+    def __init__(self, work: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.work = work
-        self.modules = modules
         self.warm = Warm()
         self.disk: power.Disk | None = None
+        self._loaded: tuple[str, ...] = ()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.warm)
-        self.warm.load(self.modules)
         return self
 
     def __exit__(
@@ -53,16 +54,40 @@ class Worker:
     ) -> None:
         self._stack.close()
 
+    def load(self, modules: tuple[str, ...]) -> None:
+        """Let no run after this pay for importing these."""
+        if modules != self._loaded:
+            self.warm.load(modules)
+            self._loaded = modules
+
     def disk_ready(self) -> power.Disk:
         if self.disk is None:
             self.disk = self._stack.enter_context(power.Disk(self.work / "disk"))
         return self.disk
 
 
-def run_point(
-    scenario: Scenario, point: Point, worker: Worker, variation: Variation = ()
-) -> tuple[bool, int, list[str]]:
+def run_point(worker: Worker, task: tuple[Scenario, Point, Variation]) -> Judged:
     """Run one point in fresh folders; return whether the fault was seen, the exit code, what is wrong."""
+    scenario, point, variation = task
+    worker.load(scenario.modules)
+    try:
+        match point.action:
+            case "clock back":
+                return clock_back(scenario, worker)
+            case "cut after":
+                return cut_after_success(scenario, worker)
+            case "full disk":
+                return disks.full_disk(scenario, point.number, worker.work, worker.warm)
+            case "read-only disk":
+                return disks.read_only(scenario, worker.work, worker.warm)
+            case _:
+                return fault(scenario, point, worker, variation)
+    except (OSError, shutil.Error, subprocess.SubprocessError) as error:
+        return False, 0, [f"the laboratory itself failed: {error!r}"]
+
+
+def fault(scenario: Scenario, point: Point, worker: Worker, variation: Variation) -> Judged:
+    """Run a command with a fault at one of its calls."""
     if point.action == "power":
         disk = worker.disk_ready()
         world = scenario.template.copy_to(disk.mount_point / "w")
@@ -86,17 +111,27 @@ def run_point(
     return outcome.seen, outcome.exit_code, wrong
 
 
-def cut_after_success(scenario: Scenario, worker: Worker) -> list[str]:
+def clock_back(scenario: Scenario, worker: Worker) -> Judged:
+    """Run with the clock set back."""
+    world = scenario.template.copy_to(worker.work / "w")
+    done = execute(scenario.command, world, worker.warm, variation=("faults.broken", "clock_back"))
+    return True, done.exit_code, judge(scenario, world, done.exit_code, worker.work / "aside")
+
+
+def cut_after_success(scenario: Scenario, worker: Worker) -> Judged:
     """Cut the power right after exit 0, or after READY: what was reported as done is there."""
     disk = worker.disk_ready()
     world = scenario.template.copy_to(disk.mount_point / "w")
     disk.settle()
     done = execute(scenario.command, world, worker.warm, stop_by=signal.SIGKILL)
     disk.cut()
-    ready = scenario.command.serves and '"service.ready"' in done.stderr
-    if done.exit_code != 0 and not ready:
-        return [f"exit {done.exit_code} without any fault: {done.stderr[-300:]}"]
-    return judge(scenario, world, 0, worker.work / "aside")
+    if done.exit_code != 0 and not done.ready:
+        return (
+            True,
+            done.exit_code,
+            [f"exit {done.exit_code} without any fault: {done.stderr[-300:]}"],
+        )
+    return True, done.exit_code, judge(scenario, world, 0, worker.work / "aside")
 
 
 def judge_lie(scenario: Scenario, world: World, exit_code: int, worker: Worker) -> list[str]:
@@ -118,58 +153,84 @@ def repaired(world: World, warm: Warm) -> list[str]:
     return []
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What every round of points shares."""
+class Crew:
+    """A few processes that share the work, from `with` to its end."""
 
-    scenarios: Mapping[str, Scenario]
-    work: Path
-    jobs: int
+    def __init__(self, work: Path, jobs: int) -> None:
+        self._work = work
+        self._jobs = jobs
+        self._members: list[Connection] = []
+        self._processes: list[multiprocessing.process.BaseProcess] = []
 
-    def work_through(
+    def __enter__(self) -> Self:
+        # Forked, so what is imported here is imported there. Nothing has threads yet.
+        fork = multiprocessing.get_context("fork")
+        for number in range(self._jobs):
+            ours, theirs = fork.Pipe()
+            others = [*self._members, ours]
+            process = fork.Process(
+                target=_serve, args=(self._work / f"worker-{number}", theirs, others)
+            )
+            process.start()
+            theirs.close()
+            self._members.append(ours)
+            self._processes.append(process)
+        return self
+
+    def __exit__(
         self,
-        chosen: Sequence[Point],
-        findings: Findings,
-        tell: Callable[[str], None],
-        budget_s: float | None = None,
-        *,
-        variation: Variation = (),
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
-        """Run the points in a few threads until they are done or the budget is spent.
+        for member in self._members:
+            member.close()
+        for process in self._processes:
+            process.join()
 
-        Of a broken guard (`variation`) the first failure is enough.
+    def work(self, does: Callable[[Worker, T], R], tasks: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Yield each task with its result, in the order in which they are done.
+
+        A task is taken only when a process is free for it: who stops asking has the rest left out.
         """
-        modules = dict.fromkeys(m for s in self.scenarios.values() for m in s.modules)
-        queue = iter(chosen)
-        end = None if budget_s is None else time.monotonic() + budget_s
-
-        def drain(number: int) -> None:
-            with Worker(self.work / f"worker-{number}", modules) as worker:
-                while True:
-                    with findings.lock:
-                        late = end is not None and time.monotonic() > end
-                        enough = late and findings.injected >= LEAST_POINTS
-                        if enough or (variation and findings.failures):
-                            return
-                        point = next(queue, None)
-                    if point is None:
-                        return
-                    seen, code, wrong = self._point(point, worker, variation)
-                    with findings.lock:
-                        findings.note(point, seen=seen, exit_code=code, wrong=wrong)
-                        for sentence in wrong:
-                            tell(f"FAILED {point.key}: {sentence}")
-                        if seen and findings.injected % 100 == 0:
-                            tell(f"{findings.injected} points, {len(findings.failures)} failures")
-
-        with ThreadPoolExecutor(self.jobs) as pool:
-            for future in [pool.submit(drain, number) for number in range(self.jobs)]:
-                future.result()
-
-    def _point(
-        self, point: Point, worker: Worker, variation: Variation
-    ) -> tuple[bool, int, list[str]]:
+        waiting = iter(tasks)
+        idle = list(self._members)
+        busy: dict[Connection, T] = {}
         try:
-            return run_point(self.scenarios[point.scenario], point, worker, variation)
-        except (OSError, shutil.Error, subprocess.SubprocessError) as error:
-            return False, 0, [f"the laboratory itself failed: {error!r}"]
+            while True:
+                while idle and (task := next(waiting, None)) is not None:
+                    idle[-1].send((does, task))
+                    busy[idle.pop()] = task
+                if not busy:
+                    return
+                for member in wait(list(busy)):
+                    assert isinstance(member, Connection)
+                    task = busy.pop(member)
+                    idle.append(member)
+                    yield task, _result(member)
+        finally:
+            for member in busy:
+                member.recv()
+
+
+def _result(member: Connection) -> Any:
+    error, result = member.recv()
+    if error is not None:
+        raise RuntimeError("a process of the laboratory failed") from error
+    return result
+
+
+def _serve(work: Path, tasks: Connection, others: list[Connection]) -> None:
+    """Do what is asked until nobody asks any more."""
+    for other in others:
+        other.close()
+    with Worker(work) as worker:
+        while True:
+            try:
+                does, task = tasks.recv()
+            except EOFError:
+                return
+            try:
+                tasks.send((None, does(worker, task)))
+            except Exception as error:  # noqa: BLE001  it is raised where the result is awaited
+                tasks.send((error, None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from faults import vfs
+from faults import disks, vfs
 from faults.inject import OPENS, Calls, Point
 
 KILLS = ("kill",)
@@ -15,6 +15,16 @@ LIES = ("lie",)
 POWER = ("power",)
 PERMISSION = ("EACCES",)
 ACTIONS = (*KILLS, *ERRORS, *LIES, *TORN, *POWER, *PERMISSION, *vfs.TORN, *vfs.ERRORS)
+
+BESIDES = ("cut after", "clock back", "full disk", "read-only disk")
+"""What is not done at a call but to a whole run."""
+
+
+def points_besides(scenario: str, actions: Sequence[str]) -> Iterator[Point]:
+    """Yield what is done to whole runs of a scenario. The number of a full disk is its room in KiB."""
+    for action in actions:
+        for number in disks.STEPS_KIB if action == "full disk" else (0,):
+            yield Point(scenario, "", number, action)
 
 
 def points(scenario: str, calls: Calls, actions: Sequence[str]) -> Iterator[Point]:

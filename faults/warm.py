@@ -1,40 +1,40 @@
 """A process that has the program loaded and forks one run after the other: no run pays for imports.
 
 `python -m faults.warm` is that process; `Warm` is its other end. It never runs the program itself, so
-every child begins as a fresh interpreter does that has just imported everything. A child waits until
-it is told to go, so that strace is attached before its first call.
+every child begins as a fresh interpreter does that has just imported everything.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+import time
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from faults import syscalls
 from faults.world import REPOSITORY, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
 
 
 DEADLINE_S = 120.0
+SILENCE_S = 10.0
+"""A gateway that does nothing for so long is stopped: a fault may have taken the word that it is ready."""
 
 LARGEST_MESSAGE = 1 << 20
-PR_SET_PTRACER = 0x59616D61
-PR_SET_PTRACER_ANY = (1 << 64) - 1
 FOREIGN = re.compile(r"(.*\.)?__main__|faults(\..*)?")
 """Modules that no run of the program imports."""
 
@@ -50,6 +50,8 @@ class Ended:
     exit_code: int
     """Negative when a signal ended it."""
     stderr: str
+    ready: bool
+    """It reported to be ready."""
 
 
 class Warm:
@@ -57,6 +59,9 @@ class Warm:
 
     def __enter__(self) -> Self:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._manager.bind("")  # an address of the kernel's choice
+        self._address = self._manager.getsockname().decode().replace("\0", "@")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.warm", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
@@ -75,6 +80,7 @@ class Warm:
         traceback: TracebackType | None,
     ) -> None:
         self._socket.close()
+        self._manager.close()
         self._process.wait()
 
     def load(self, modules: Iterable[str]) -> None:
@@ -90,44 +96,109 @@ class Warm:
         self,
         world: World,
         *arguments: str,
-        tracer: Callable[[int], AbstractContextManager[None]] = lambda _pid: nullcontext(),
-        hear: Callable[[int, str], None] = lambda _pid, _line: None,
+        stop_by: signal.Signals | None = None,
+        hold: Sequence[str] = (),
+        answer: Callable[[syscalls.Call], syscalls.Answer] | None = None,
         variation: Variation = (),
         modules: Path | None = None,
     ) -> Ended:
         """Run the program in this world to its end.
 
-        `tracer` is entered with its pid before its first call; `hear` is told each line of its log. At
-        its end it writes the names of all that it had imported to `modules`, if that is given.
+        A gateway is stopped by `stop_by` as soon as it reports to be ready. Each call of the kinds in
+        `hold` waits for its `answer`. At its end the program writes the names of all that it had
+        imported to `modules`, if that is given.
         """
+        settings = environment(world)
+        if stop_by is not None:
+            self._forget_earlier_runs()
+            settings["NOTIFY_SOCKET"] = self._address
         order = {
             "arguments": [*world.options, *arguments],
-            "environment": environment(world),
+            "environment": settings,
+            "hold": hold,
             "variation": variation,
             "modules": None if modules is None else str(modules),
         }
-        reading, writing = os.pipe()
-        with os.fdopen(reading) as stderr, ExitStack() as stack:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], [writing])
+        with ExitStack() as stack:
+            reading, writing = os.pipe()
+            stack.callback(os.close, reading)
+            ours, theirs = socket.socketpair()
+            stack.enter_context(closing(ours))
+            socket.send_fds(self._socket, [json.dumps(order).encode()], [writing, theirs.fileno()])
             os.close(writing)
+            theirs.close()
             pid = int(self._socket.recv(LARGEST_MESSAGE))
-            watchdog = threading.Timer(DEADLINE_S, os.kill, (pid, signal.SIGKILL))
-            watchdog.start()
-            stack.callback(watchdog.cancel)
-            stack.enter_context(tracer(pid))
-            self._socket.send(b"go")
-            lines: list[str] = []
-            for line in stderr:
-                lines.append(line)
-                hear(pid, line)
+            said = bytearray()
+            sources = {reading: lambda: said.extend(os.read(reading, LARGEST_MESSAGE))}
+            if answer:
+                listener = _received(ours)
+                stack.callback(os.close, listener)
+                sources[listener] = lambda: syscalls.answer_one(listener, answer)
+            ready = self._attend(pid, sources, stop_by)
             code = int(self._socket.recv(LARGEST_MESSAGE))
-        return Ended(code, "".join(lines))
+        return Ended(code, said.decode(errors="replace"), ready)
+
+    def _attend(
+        self,
+        pid: int,
+        sources: Mapping[int, Callable[[], None]],
+        stop_by: signal.Signals | None,
+    ) -> bool:
+        """Do what is to be done for each source that has something, until all are at their end.
+
+        Return whether the run reported to be ready.
+        """
+        poll = select.poll()
+        for source in (self._manager.fileno(), *sources):
+            poll.register(source, select.POLLIN)
+        left = set(sources)
+        ready = False
+        end = time.monotonic() + DEADLINE_S
+        while left:
+            patience_s = max(end - time.monotonic(), 0)
+            met = poll.poll(1000 * min(patience_s, SILENCE_S if stop_by else DEADLINE_S))
+            told = any(source not in sources for source, _ in met) and self._is_ready()
+            ready = ready or told
+            if not patience_s:
+                _send(pid, signal.SIGKILL)
+            elif stop_by and (told or not met):
+                _send(pid, stop_by)
+            for source, event in met:
+                if source not in sources:
+                    continue
+                if event & select.POLLIN:
+                    sources[source]()
+                else:
+                    poll.unregister(source)
+                    left.remove(source)
+        return ready
+
+    def _is_ready(self) -> bool:
+        return b"READY=1" in self._manager.recv(LARGEST_MESSAGE)
+
+    def _forget_earlier_runs(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                self._manager.recv(LARGEST_MESSAGE)
 
     def must(self, world: World, *arguments: str) -> None:
         """Run a command that has to succeed: the laboratory cannot start from a broken state."""
         done = self.run(world, *arguments)
         if done.exit_code != 0:
             raise RuntimeError(f"{arguments} failed with {done.exit_code}: {done.stderr}")
+
+
+def _received(channel: socket.socket) -> int:
+    """Return the descriptor that the run sends."""
+    _, descriptors, _, _ = socket.recv_fds(channel, 16, 1)
+    if not descriptors:
+        raise OSError("the run could not be held")
+    return descriptors[0]
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def environment(world: World) -> dict[str, str]:
@@ -140,7 +211,7 @@ def environment(world: World) -> dict[str, str]:
 def attend(orders: socket.socket) -> None:
     """Fork a run for each order until the other end is closed."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(orders, LARGEST_MESSAGE, 1)
+        message, descriptors, _, _ = socket.recv_fds(orders, LARGEST_MESSAGE, 2)
         if not message:
             return
         order = json.loads(message)
@@ -151,26 +222,20 @@ def attend(orders: socket.socket) -> None:
             orders.send(b"loaded")
             continue
         gc.freeze()  # or every child would copy the pages that a collection looks at
-        told, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
             orders.close()
-            os.close(tell)
-            become_the_program(order, descriptors[0], told)
-        os.close(told)
-        os.close(descriptors[0])
+            become_the_program(order, *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
         orders.send(str(pid).encode())
-        orders.recv(LARGEST_MESSAGE)
-        os.write(tell, b"!")
-        os.close(tell)
         _, status = os.waitpid(pid, 0)
         orders.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def become_the_program(order: dict[str, Any], stderr: int, told: int) -> NoReturn:
-    """Take its arguments, environment and streams, wait for the word, and run it to its exit."""
+def become_the_program(order: dict[str, Any], stderr: int, parent: int) -> NoReturn:
+    """Take its arguments, environment and streams, be held if asked, and run it to its exit."""
     os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PTRACER, ctypes.c_ulong(PR_SET_PTRACER_ANY), 0, 0, 0)
     os.dup2(stderr, 2)
     os.close(stderr)
     # What Python opened at 2 may be a file, and remembers that one can seek in it.
@@ -178,13 +243,16 @@ def become_the_program(order: dict[str, Any], stderr: int, told: int) -> NoRetur
     os.environ.clear()
     os.environ.update(order["environment"])
     sys.argv = ["local-mcp-gateway", *order["arguments"]]
-    os.read(told, 1)
-    os.close(told)
     if order["variation"]:
         module, function, *values = order["variation"]
         getattr(importlib.import_module(module), function)(*values)
     from local_mcp_gateway.cli.main import main
 
+    with socket.socket(fileno=parent) as told:
+        if order["hold"]:
+            listener = syscalls.hold(order["hold"])
+            socket.send_fds(told, [b"held"], [listener])
+            os.close(listener)
     try:
         main()
     finally:

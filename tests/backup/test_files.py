@@ -48,6 +48,12 @@ def test_what_a_killed_backup_left_is_removed(database: Path, backup: Backup) ->
     assert list_backups(database) == (backup,)
 
 
+def test_a_token_that_a_killed_gateway_was_writing_is_removed(database: Path) -> None:
+    left = database.with_name(f".{database.name}.token.tmp")
+    left.write_bytes(b"half")
+    assert clean_up(database) == (left,)
+
+
 def test_a_file_that_is_being_written_is_left_alone(database: Path, backup: Backup) -> None:
     path = backup.path.with_name(".app-20260101T000000.000Z.db.tmp")
     with temporary_file(path):

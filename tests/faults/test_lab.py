@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import select
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faults import inject, vfs
-from faults.inject import Point, tear
+from faults import syscalls, vfs
+from faults.findings import Findings, Record
+from faults.inject import Injector, Point
 from faults.plan import points, spread
 from tests.harness import REPOSITORY, clean_environment
 from tests.needs import attempt
@@ -52,17 +57,93 @@ def test_the_same_seed_gives_the_same_points_and_each_only_once() -> None:
     assert len(ordered) == len(set(ordered)) == len(everything) == 24
 
 
-def test_a_torn_write_leaves_only_half_of_what_was_to_be_written(tmp_path: Path) -> None:
-    file = tmp_path / "page"
-    file.write_bytes(b"o" * 8192)
-    escaped = "\\x6e" * 4096
-    trace = f'77 pwrite64(5<{file}>, "{escaped}", 4096, 4096 <unfinished ...>\n'
-    assert tear(trace, Point("migrate/WAL", "pwrite64", 1, "torn-head"))
-    assert file.read_bytes() == b"o" * 4096 + b"n" * 2048 + b"o" * 2048
+WRITER = """
+import os, socket, sys
+from faults import syscalls
+with socket.socket(fileno=int(sys.argv[1])) as told:
+    socket.send_fds(told, [b"held"], [syscalls.hold(sys.argv[3:])])
+page = os.open(sys.argv[2], os.O_RDWR)
+for number, letter in enumerate(b"abc"):
+    try:
+        print(os.pwrite(page, bytes([letter]) * 4096, number * 4096), flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"""
+
+
+def write_three_times(page: Path, action: str) -> tuple[int, list[int], Injector]:
+    """Write pages of `a`, `b` and `c` over three of `o`, with a fault at the second."""
+    if why := syscalls.unavailable():
+        pytest.skip(why)
+    page.write_bytes(b"o" * 12288)
+    injector = Injector(page.parent, Point("", "pwrite64", 2, action))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(theirs.fileno()), page, *injector.kinds],
+        pass_fds=[theirs.fileno()],
+        stdout=subprocess.PIPE,
+        cwd=REPOSITORY,
+    ) as writer:  # fmt: skip
+        theirs.close()
+        (listener,) = socket.recv_fds(ours, 16, 1)[1]
+        waiting = select.poll()
+        waiting.register(listener, select.POLLIN)
+        while waiting.poll()[0][1] & select.POLLIN:
+            syscalls.answer_one(listener, injector.answer)
+        os.close(listener)
+        printed = writer.communicate()[0]
+    return writer.returncode, [int(word) for word in printed.split()], injector
+
+
+@pytest.mark.parametrize(
+    ("action", "code", "printed", "halves"),
+    [
+        ("EIO", 0, [4096, errno.EIO, 4096], "aaoocc"),
+        ("ENOSPC", 0, [4096, errno.ENOSPC, 4096], "aaoocc"),
+        ("lie", 0, [4096, 4096, 4096], "aaoocc"),
+        ("kill", -9, [4096], "aaoooo"),
+        ("torn-head", -9, [4096], "aabooo"),
+        ("torn-tail", -9, [4096], "aaoboo"),
+    ],
+)
+def test_only_the_nth_call_meets_the_fault(
+    tmp_path: Path, action: str, code: int, printed: list[int], halves: str
+) -> None:
+    page = tmp_path / "page"
+    ended, said, injector = write_three_times(page, action)
+    assert (ended, said) == (code, printed)
+    assert page.read_text() == "".join(half * 2048 for half in halves)
+    assert injector.seen
+
+
+def test_pieces_of_a_run_add_up(tmp_path: Path) -> None:
+    first, again = Findings(), Findings()
+    record = Record(tmp_path / "record")
+    record.read(first)
+    record.count("seed/WAL", {"fsync": [0, 0]})
+    one, two = (Point("seed/WAL", "fsync", number, "EIO") for number in (1, 2))
+    record.add(one, seen=True, exit_code=9, wrong=[])
+    resumed = Record(tmp_path / "record")
+    resumed.read(again)
+    assert (resumed.calls, resumed.done) == ({"seed/WAL": {"fsync": [0, 0]}}, {one})
+    resumed.add(two, seen=True, exit_code=5, wrong=["a stray file"])
+    third = Findings()
+    Record(tmp_path / "record").read(third)
+    assert third.injected == 2
+    assert third.failures == [f"{two.key}: a stray file"]
+
+
+def test_a_record_of_another_program_begins_again(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    path.write_text('{"program": "another"}\n{"scenario": "seed/WAL", "calls": {"fsync": [0]}}\n')
+    record = Record(path)
+    record.read(Findings())
+    assert record.calls == {}
+    assert len(path.read_text().splitlines()) == 1
 
 
 def test_every_flush_of_a_seed_fails_without_harm(tmp_path: Path) -> None:
-    if why := inject.unavailable():
+    if why := syscalls.unavailable():
         pytest.skip(why)
     result = tmp_path / "result.json"
     done = subprocess.run(

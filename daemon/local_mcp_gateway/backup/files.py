@@ -281,7 +281,9 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
     with named_failures("put away what a crash left beside", database):
         for path in _entries(backups, rf"\.{re.escape(database.stem)}-.*"):
             gone += _settle(path)
-        for path in _entries(database.parent, rf"\.{re.escape(database.name)}\.tmp(-\w+|\.lock)?"):
+        # Of the database, and of a file that is named after it, such as its `.token`.
+        written = rf"\.{re.escape(database.name)}(\.\w+)?\.tmp(-\w+|\.lock)?"
+        for path in _entries(database.parent, written):
             gone += _discard(path)
         gone += _unlinked_twins(database)
         gone += _cold_journal(database)
