@@ -48,6 +48,7 @@ class ProblemCode:
     NO_HASH = "no_hash"
     NOT_OUR_TABLE = "not_our_table"
     ORIGINAL = "original"
+    APPLIED_ELSEWHERE = "applied_elsewhere"
 
 
 @frozen

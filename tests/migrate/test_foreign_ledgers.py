@@ -1,6 +1,7 @@
 """A database of another tool is adopted exactly where its ledger says that it is, or not at all.
 
-The tables have the form in which each tool makes them.
+The tables are made, and written to, by the SQL of each tool's own source; it is named where the tool is not
+among those that `tests/peers/test_adopted.py` runs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from local_mcp_gateway.errors import NotAdopted, UsageProblem
 from local_mcp_gateway.migrate import Ledger, Repair, convert, detect
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.foreign_ledgers import read_foreign_ledger
+from local_mcp_gateway.migrate.plan import Plan
 
 STEPS = (
     "CREATE TABLE a (x INTEGER);\n",
@@ -30,6 +32,7 @@ STEPS = (
     "UPDATE a SET x = 2;\n",
     "CREATE TABLE c (x INTEGER);\n",
 )
+DOWNS = ("DROP TABLE a;", "DROP TABLE b;", "SELECT 1;", "SELECT 1;", "DROP TABLE c;")
 TIMES = [f"2024010{number}120000" for number in range(1, 6)]
 
 
@@ -62,51 +65,59 @@ def alembics(number: int, text: str) -> dict[str, str]:
 
 
 TOOLS = {
-    "golang-migrate": Tool(
-        lambda i, sql: {f"{i + 1:06d}_s.up.sql": sql, f"{i + 1:06d}_s.down.sql": "SELECT 1;"},
-        "CREATE TABLE schema_migrations (version uint64,dirty bool);"
-        "CREATE UNIQUE INDEX version_unique ON schema_migrations (version);",
-        lambda n: f"INSERT INTO schema_migrations VALUES ({n}, false);" if n else "",
+    "golang-migrate": Tool(  # database/sqlite3/sqlite3.go: ensureVersionTable, SetVersion
+        lambda i, sql: {f"{i + 1:06d}_s.up.sql": sql, f"{i + 1:06d}_s.down.sql": DOWNS[i]},
+        "\n\tCREATE TABLE IF NOT EXISTS schema_migrations (version uint64,dirty bool);\n"
+        "  CREATE UNIQUE INDEX IF NOT EXISTS version_unique ON schema_migrations (version);\n  ",
+        lambda n: (
+            f"INSERT INTO schema_migrations (version, dirty) VALUES ({n}, false);" if n else ""
+        ),
     ),
     "dbmate": Tool(
-        lambda i, sql: {f"{TIMES[i]}_s.sql": f"-- migrate:up\n{sql}\n-- migrate:down\nSELECT 1;\n"},
+        lambda i, sql: {
+            f"{TIMES[i]}_s.sql": f"-- migrate:up\n{sql}\n-- migrate:down\n{DOWNS[i]}\n"
+        },
         'CREATE TABLE "schema_migrations" (version varchar(128) primary key);',
         rows("schema_migrations", lambda i: f"'{TIMES[i]}'"),
     ),
-    "goose": Tool(
-        lambda i, sql: {f"{i + 1:05d}_s.sql": f"-- +goose Up\n{sql}\n-- +goose Down\nSELECT 1;\n"},
-        "CREATE TABLE goose_db_version (id INTEGER PRIMARY KEY AUTOINCREMENT,"
-        " version_id INTEGER NOT NULL, is_applied INTEGER NOT NULL, tstamp TIMESTAMP DEFAULT"
-        " (datetime('now')));INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, 1);",
+    "goose": Tool(  # internal/dialects/sqlite3.go; provider_run.go inserts version 0 first
+        lambda i, sql: {f"{i + 1:05d}_s.sql": f"-- +goose Up\n{sql}\n-- +goose Down\n{DOWNS[i]}\n"},
+        "CREATE TABLE goose_db_version (\n\t\tid INTEGER PRIMARY KEY AUTOINCREMENT,\n"
+        "\t\tversion_id INTEGER NOT NULL,\n\t\tis_applied INTEGER NOT NULL,\n"
+        "\t\ttstamp TIMESTAMP DEFAULT (datetime('now'))\n\t);"
+        "INSERT INTO goose_db_version (version_id, is_applied) VALUES (0, true);",
         lambda n: "".join(
-            f"INSERT INTO goose_db_version (version_id, is_applied) VALUES ({i + 1}, 1);"
+            f"INSERT INTO goose_db_version (version_id, is_applied) VALUES ({i + 1}, true);"
             for i in range(n)
         ),
     ),
-    "sqlx": Tool(
+    "sqlx": Tool(  # sqlx-sqlite/src/migrate.rs; sqlx-core/src/migrate/migration.rs: checksum
         lambda i, sql: {f"{TIMES[i]}_s.sql": sql},
-        "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL,"
-        " installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL,"
-        " checksum BLOB NOT NULL, execution_time BIGINT NOT NULL);",
+        "\nCREATE TABLE IF NOT EXISTS _sqlx_migrations (\n    version BIGINT PRIMARY KEY,\n"
+        "    description TEXT NOT NULL,\n"
+        "    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,\n"
+        "    success BOOLEAN NOT NULL,\n    checksum BLOB NOT NULL,\n"
+        "    execution_time BIGINT NOT NULL\n);\n",
         rows(
-            "_sqlx_migrations",
-            lambda i: (
-                f"{TIMES[i]}, 's', CURRENT_TIMESTAMP, 1,"
-                f" x'{sha384(STEPS[i].encode()).hexdigest()}', 1"
-            ),
+            "_sqlx_migrations (version, description, success, checksum, execution_time)",
+            lambda i: f"{TIMES[i]}, 's', TRUE, x'{sha384(STEPS[i].encode()).hexdigest()}', 52134",
         ),
     ),
-    "Flyway": Tool(
-        lambda i, sql: {f"V1_{i + 8}__s.sql": sql, f"U1_{i + 8}__s.sql": "SELECT 1;"},
-        'CREATE TABLE "flyway_schema_history" ("installed_rank" INT NOT NULL PRIMARY KEY,'
-        ' "version" VARCHAR(50), "description" VARCHAR(200) NOT NULL, "type" VARCHAR(20) NOT NULL,'
-        ' "script" VARCHAR(1000) NOT NULL, "checksum" INT, "installed_by" VARCHAR(100) NOT NULL,'
-        ' "installed_on" TEXT NOT NULL, "execution_time" INT NOT NULL, "success" BOOLEAN NOT NULL);',
+    "Flyway": Tool(  # internal/database/sqlite/SQLiteDatabase.java, internal/resolver/ChecksumCalculator.java
+        lambda i, sql: {f"V1_{i + 8}__s.sql": sql, f"U1_{i + 8}__s.sql": DOWNS[i]},
+        'CREATE TABLE "main"."flyway_schema_history" (\n    "installed_rank" INT NOT NULL PRIMARY KEY,\n'
+        '    "version" VARCHAR(50),\n    "description" VARCHAR(200) NOT NULL,\n'
+        '    "type" VARCHAR(20) NOT NULL,\n    "script" VARCHAR(1000) NOT NULL,\n    "checksum" INT,\n'
+        '    "installed_by" VARCHAR(100) NOT NULL,\n    "installed_on" TEXT NOT NULL'
+        " DEFAULT (strftime('%Y-%m-%d %H:%M:%f','now')),\n"
+        '    "execution_time" INT NOT NULL,\n    "success" BOOLEAN NOT NULL\n);\n'
+        'CREATE INDEX "main"."flyway_schema_history_s_idx" ON "flyway_schema_history" ("success");',
         rows(
-            "flyway_schema_history",
+            '"main"."flyway_schema_history" ("installed_rank", "version", "description", "type", "script",'
+            ' "checksum", "installed_by", "execution_time", "success")',
             lambda i: (
                 f"{i + 1}, '1.{i + 8}', 's', 'SQL', 'V1_{i + 8}__s.sql', {flyways_crc(STEPS[i])},"
-                " '', '2024-01-01', 1, 1"
+                " '', 1, 1"
             ),
         ),
     ),
@@ -145,17 +156,18 @@ TOOLS = {
         "CREATE TABLE _cf_METADATA (key INTEGER PRIMARY KEY, value BLOB);",
         rows("d1_migrations", lambda i: f"{i + 1}, '{i + 1:04d}_s.sql', CURRENT_TIMESTAMP"),
     ),
-    "Diesel": Tool(
+    "Diesel": Tool(  # diesel/src/migration/setup_migration_table.sql; migration_harness.rs
         lambda i, sql: {
             f"2024-01-0{i + 1}-120000_s/up.sql": sql,
-            f"2024-01-0{i + 1}-120000_s/down.sql": "SELECT 1;",
+            f"2024-01-0{i + 1}-120000_s/down.sql": DOWNS[i],
         },
-        "CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY NOT NULL,"
-        " run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP);",
-        rows("__diesel_schema_migrations", lambda i: f"'{TIMES[i]}', CURRENT_TIMESTAMP"),
+        "CREATE TABLE IF NOT EXISTS __diesel_schema_migrations (\n"
+        "       version VARCHAR(50) PRIMARY KEY NOT NULL,\n"
+        "       run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n);\n",
+        rows("__diesel_schema_migrations (version)", lambda i: f"'{TIMES[i]}'"),
     ),
     "sql-migrate": Tool(
-        lambda i, sql: {f"{i + 1}-s.sql": f"-- +migrate Up\n{sql}\n-- +migrate Down\nSELECT 1;\n"},
+        lambda i, sql: {f"{i + 1}-s.sql": f"-- +migrate Up\n{sql}\n-- +migrate Down\n{DOWNS[i]}\n"},
         'CREATE TABLE "gorp_migrations" ("id" varchar(255) not null primary key,'
         ' "applied_at" datetime);',
         rows("gorp_migrations", lambda i: f"'{i + 1}-s.sql', CURRENT_TIMESTAMP"),
@@ -216,6 +228,27 @@ def test_a_database_is_adopted_where_the_tools_ledger_says(folder_of: FolderOf, 
             state(live, TOOLS[name], count)
             assert adopted(folder_of(name), live) == count
             assert len(Ledger(live).rows()) == count
+            plan = Plan.read(read_folder(folder_of(name)), Ledger(live)).with_drift(Ledger(live))
+            assert (len(plan.pending), plan.problems, plan.drift) == (len(STEPS) - count, (), ())
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_what_the_tool_has_applied_since_is_not_run_again_and_adopted_too(
+    folder_of: FolderOf, scratch: sqlite3.Connection, name: str
+) -> None:
+    path, tool = folder_of(name), TOOLS[name]
+    state(scratch, tool, 2)
+    assert adopted(path, scratch) == 2
+    assert Plan.read(read_folder(path), Ledger(scratch)).problems == ()
+    (table, *_) = re.findall(r"INSERT INTO (\S+)", tool.record(4))
+    scratch.executescript(f"DELETE FROM {table};" + "".join(STEPS[2:4]) + tool.record(4))
+    found = Plan.read(read_folder(path), Ledger(scratch))
+    assert [problem.code for problem in found.problems] == ["applied_elsewhere"] * 2
+    repair = Repair(path.with_suffix(".db"), path, Ledger(scratch))
+    assert len(repair.adopt(lambda _: None)) == 2
+    assert [m.tag for m in Plan.read(read_folder(path), Ledger(scratch)).pending] == [
+        read_folder(path).migrations[4].tag
+    ]
 
 
 UNFINISHED = {

@@ -280,8 +280,12 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
 
 
 def _convert(invocation: Invocation, form: str) -> Converted:
-    from local_mcp_gateway.migrate import FolderFormat, convert, detect
+    from local_mcp_gateway.migrate import Converted, FolderFormat, convert, detect, read_folder
 
+    if form == "auto":
+        folder = read_folder(invocation.migrations)
+        if folder.migrations and not folder.problems and not folder.unjournaled:
+            return Converted((), ())  # it is ours as it is
     chosen = detect(invocation.migrations) if form == "auto" else FolderFormat(form)
     return convert(invocation.migrations, chosen, now_ms=now_ms())
 

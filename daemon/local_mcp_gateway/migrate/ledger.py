@@ -373,6 +373,10 @@ class Ledger:
         )
         return tuple(map(Recorded._make, rows))
 
+    def was_adopted(self) -> bool:
+        """Return whether some of it is what another tool's ledger, or the schema, said."""
+        return bool(self._history("SELECT 1 FROM __guard_history WHERE event = 'adopted' LIMIT 1"))
+
     def last_text(self, digest: str) -> str | None:
         """Return the text of a migration as it was applied."""
         rows = self._history(

@@ -11,13 +11,19 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, ProblemCode, UsageProblem
+from local_mcp_gateway.errors import (
+    ForbiddenStatement,
+    MigrationFailed,
+    NotAdopted,
+    Problem,
+    ProblemCode,
+    UsageProblem,
+)
 from local_mcp_gateway.migrate.folder import NEW
 from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.resolution import Resolution, resolve
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.errors import Problem
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.batch import BatchResult
     from local_mcp_gateway.migrate.folder import Folder, Migration
@@ -107,6 +113,8 @@ class Plan(NamedTuple):
             found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
             if folder.stamped and _is_late_branch(folder, found, prepare):
                 found = resolve(folder, rows, allow_out_of_order=True)
+        if found.pending and not found.problems and ledger is not None and ledger.was_adopted():
+            found = found._replace(problems=_applied_elsewhere(folder, found.pending, ledger))
         return cls(folder, found, found.pending, make_batches(found.pending))
 
     @property
@@ -187,6 +195,30 @@ class Plan(NamedTuple):
             first = 1 + max((migration.idx for migration in known), default=-1)
             entries = [Entry(idx, tag, when) for idx, (tag, when) in enumerate(files, first)]
             write_journal(self.folder.path, entries)
+
+
+def _applied_elsewhere(
+    folder: Folder, pending: Iterable[Migration], ledger: Ledger
+) -> tuple[Problem, ...]:
+    """Return as problems what the tool that the database was taken over from has applied since."""
+    from local_mcp_gateway.migrate.foreign_ledgers import read_foreign_ledger
+
+    try:
+        theirs = read_foreign_ledger(ledger.connection, folder.migrations)
+    except NotAdopted:
+        return ()  # the folder is no longer theirs
+    if theirs is None:
+        return ()
+    return tuple(
+        Problem(
+            ProblemCode.APPLIED_ELSEWHERE,
+            f"{theirs.name} says that {migration.tag} has been applied.",
+            "Mark it as applied here too with `db adopt`; or drop that table, if it is no longer used.",
+            migration.tag,
+        )
+        for migration in pending
+        if migration.tag in theirs.tags
+    )
 
 
 def _is_late_branch(folder: Folder, found: Resolution, prepare: Prepare | None) -> bool:

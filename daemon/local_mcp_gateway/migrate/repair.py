@@ -6,7 +6,7 @@ the history, in the caller's transaction, or the folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.folder_edits import RenumberedMigration
+    from local_mcp_gateway.migrate.foreign_ledgers import ForeignLedger
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.resolution import Edited
     from local_mcp_gateway.schema import Difference, Prepare
@@ -67,7 +68,8 @@ class Repair:
         """Record as applied what another tool's ledger says, or up to the tag `to`; return the tags.
 
         Without either, the migrations that make exactly the database's schema. In a database with a ledger
-        of ours, those that were applied by hand, if they change the schema alone. Raises NotAdopted with
+        of ours, those that the other tool has applied since, or else those that were applied by hand, if
+        they change the schema alone. Raises NotAdopted with
         the difference if the schema is another one, UsageProblem if there is nothing to adopt, or
         if nothing tells whether migrations that change no schema have run.
         """
@@ -76,10 +78,14 @@ class Repair:
         if problems:
             raise HistoryRefused(problems)
         if self.has_ledger:
-            return self._applied_by_hand(confirm, to)
-        if original := find_original(self._ledger.connection):
+            adopted, said = (
+                self._recorded_since(trust_files=trust_files) if to is None else ((), "")
+            )
+            if not adopted:
+                return self._applied_by_hand(confirm, to)
+        elif original := find_original(self._ledger.connection):
             raise HistoryRefused([original.problem])
-        if to is not None:
+        elif to is not None:
             adopted, said = self._up_to(to), ""
         else:
             adopted, said = self._recorded_elsewhere(trust_files=trust_files)
@@ -116,15 +122,37 @@ class Repair:
         found = read_foreign_ledger(connection, migrations, trust_files=trust_files)
         if found is None or not found.records:
             return self._by_schema(unused_ledger=found is not None), ""
-        adopted = [migration for migration in migrations if migration.tag in found.tags]
-        differences = differences_from(adopted, connection, prepare=self._prepare)
+        self._require_as_recorded(found, found.tags)
+        return [migration for migration in migrations if migration.tag in found.tags], found.name
+
+    def _recorded_since(self, *, trust_files: bool) -> tuple[Sequence[Migration], str]:
+        """Return what the tool that the database was taken over from has applied since, and its name."""
+        from local_mcp_gateway.migrate.foreign_ledgers import read_foreign_ledger
+
+        migrations, ledger = self._folder.migrations, self._ledger
+        found = resolve(self._folder, ledger.rows())
+        if not found.pending or not ledger.was_adopted():
+            return (), ""
+        theirs = read_foreign_ledger(ledger.connection, migrations, trust_files=trust_files)
+        if theirs is None:
+            return (), ""
+        ours = {entry.migration.tag for entry in found.applied}
+        self._require_as_recorded(theirs, theirs.tags | ours)
+        return [
+            migration for migration in found.pending if migration.tag in theirs.tags
+        ], theirs.name
+
+    def _require_as_recorded(self, found: ForeignLedger, tags: Collection[str]) -> None:
+        """Raise NotAdopted unless the migrations with these tags make exactly the database's schema."""
+        migrations = self._folder.migrations
+        applied = [migration for migration in migrations if migration.tag in tags]
+        differences = differences_from(applied, self._ledger.connection, prepare=self._prepare)
         if differences:
             raise NotAdopted(
-                f"{found.name} says that {len(adopted)} of {len(migrations)} migrations are applied, but"
+                f"{found.name} says that {len(found.tags)} of {len(migrations)} migrations are applied, but"
                 f" the schema is not what they make: {_first_of(differences)}.",
                 differences=[str(difference) for difference in differences],
             )
-        return adopted, found.name
 
     def _up_to(self, tag: str) -> Sequence[Migration]:
         """Return the migrations up to and with `tag`; raises NotAdopted if they make another schema."""
