@@ -37,7 +37,13 @@ def test_status_says_where_how_far_behind_and_how_far_back(
         shown = metrics(gateway)
         assert "local_mcp_gateway_replica_level 1" in shown
         assert "local_mcp_gateway_replica_behind_seconds 0.0" in shown
-        assert f"{replica.url}: level." in shipped.run("doctor", env=replica.env).stdout
+        poll(lambda: "local_mcp_gateway_replica_oldest_timestamp_seconds" in metrics(gateway))
+        assert "replica_checked_timestamp_seconds" not in metrics(gateway)
+        examined = shipped.run("doctor", env=replica.env).stdout
+        assert re.search(
+            rf"{replica.url}: level(, .* behind)?, back to {found['oldest'][:10]}", examined
+        )
+        assert f"{replica.url} was never checked." in examined
     validate_json("replica-status", status(shipped, replica))
     assert status(shipped, replica)["state"] == "not running"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import GatewayProcess, Place
+from local_mcp_gateway.service.admin import ask
+from tests.harness import GatewayProcess, Place, poll
 from tests.object_store import KEYS, S3, line_to
 
 
@@ -42,6 +44,28 @@ def test_the_backup_of_a_start_is_copied_once_it_serves(
         assert gateway.stop() == 0
     assert (tmp_path / "disk" / f"{name}.json").exists()
     assert [backup.stem for backup in shipped.backups] == [name]
+
+
+def test_metrics_and_status_say_what_is_off_the_machine(
+    shipped: Place, env: dict[str, str]
+) -> None:
+    shipped.migrate()
+    add_migration(shipped, "one")
+    with shipped.serve(env=env) as gateway:
+        copied(gateway)
+        poll(lambda: "\nlocal_mcp_gateway_copies 1\n" in metrics(gateway))
+        for line in ("copies_missing 0", "copies_failed 0"):
+            assert f"\nlocal_mcp_gateway_{line}\n" in metrics(gateway)
+        found = ask(shipped.database, "status", {}, timeout_s=60)["copies"]
+        assert found["oldest"] == found["newest"]
+        assert found["listed_at"] <= found["newest"]
+    assert "Copies from 20" in findings(shipped, **env)[0]["message"]
+
+
+def metrics(gateway: GatewayProcess) -> str:
+    with urllib.request.urlopen(gateway.url + "/metrics", timeout=60) as reply:
+        text: str = reply.read().decode()
+    return text
 
 
 def test_the_backup_of_a_reload_is_copied_too(shipped: Place, env: dict[str, str]) -> None:

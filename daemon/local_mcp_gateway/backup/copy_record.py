@@ -75,10 +75,16 @@ class CopyRecord:
     copied: Mapping[str, str] = field(default_factory=dict)
     """The names of the backups that are at the URL, and since when."""
     failure: CopyFailure | None = None
+    listed_at: str = ""
+    """When it was last compared with what is there."""
 
     def at(self, url: str) -> CopyRecord:
         """Return what it says of this place: nothing, if it was written for another."""
-        return self if self.url == url else replace(self, url=url, copied={}, failure=None)
+        return (
+            self
+            if self.url == url
+            else replace(self, url=url, copied={}, failure=None, listed_at="")
+        )
 
 
 def read_record(database: Path, folder: Path | None = None) -> CopyRecord:
@@ -95,6 +101,7 @@ def _load(path: Path) -> CopyRecord:
             str(content["url"]),
             {str(name): str(at) for name, at in content["copied"].items()},
             None if failure is None else CopyFailure(**{key: str(failure[key]) for key in _KEYS}),
+            str(content.get("listed_at", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return CopyRecord()
@@ -115,6 +122,7 @@ def _write(path: Path, record: CopyRecord) -> None:
         "url": record.url,
         "copied": dict(record.copied),
         "failure": failure and {key: getattr(failure, key) for key in _KEYS},
+        "listed_at": record.listed_at,
     }
     prepared = temporary_path(path)
     with named_failures("write", path), temporary_file(prepared) as descriptor:
@@ -253,7 +261,7 @@ def copy_backups(
         try:
             store, recipients = open_store()
             catalog = store.read(run=run)
-            record = replace(record, copied=_of(catalog, record.origin))
+            record = replace(record, copied=_of(catalog, record.origin), listed_at=iso())
             _write(path, record)
             damaged: BackupDamaged | None = None
             copies = []

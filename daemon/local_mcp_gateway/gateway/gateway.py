@@ -154,6 +154,8 @@ class Gateway:
         """Why this gateway is not ready although it responds; set by its owner."""
         self.replica: Callable[[], dict[str, Any] | None] = lambda: None
         """Returns the state of the database's replica, if there is one; set by its owner."""
+        self.copies: Callable[[], dict[str, Any] | None] = lambda: None
+        """Returns which backups are off the machine, if that is wanted; set by its owner."""
         self._hooks = Hooks(
             self._listed, self.broker.connected, self.broker.events_of, self.broker.has_subscribers
         )
@@ -294,6 +296,7 @@ class Gateway:
             "tasks": len(asyncio.all_tasks()),
             "problem": None if self.problem is None else self.problem.as_json(),
             "replica": self.replica(),
+            "copies": self.copies(),
         }
 
     def _read_tokens_again(self, servers: Collection[str]) -> None:

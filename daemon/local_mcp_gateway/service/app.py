@@ -402,6 +402,7 @@ class RunningService:
         from local_mcp_gateway.service.copies import Copier
 
         self._copier = Copier(lambda: self.settings, self.plan.global_options, self.emit)
+        self.gateway.copies = self._copier.status
         await self._copier.run()
 
     def _hot_apply(self) -> HotApply:

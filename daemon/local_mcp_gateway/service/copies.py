@@ -227,6 +227,26 @@ def fetched_copy(
         yield backup
 
 
+def status_of(settings: Settings) -> dict[str, Any] | None:
+    """Return what is off the machine, by the record; None where no copies are wanted. Asks no network."""
+    url = settings.backup.copy_to.rstrip("/")
+    if not url:
+        return None
+    database, folder = settings.database_path, settings.backup_folder
+    record = read_record(database, folder).at(url)
+    failure, times = record.failure, sorted(record.copied.values())
+    return {
+        "url": url,
+        "copied": len(times),
+        "missing": len(not_copied(list_backups(database, folder), record)),
+        "oldest": times[0] if times else None,
+        "newest": times[-1] if times else None,
+        "listed_at": record.listed_at or None,
+        "problem": failure and failure.message,
+        "hint": failure and failure.hint,
+    }
+
+
 class Copier:
     """Copies backups while the gateway serves. Made and run on the event loop; `hear` is for any thread."""
 
@@ -236,6 +256,11 @@ class Copier:
         self._settings, self._options, self._emit = settings, options, emit
         self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()
         self._pause_s = BACKOFF_S[0]
+        self._status: dict[str, Any] | None = None
+
+    def status(self) -> dict[str, Any] | None:
+        """Return what is off the machine, as of the last look; None where no copies are wanted."""
+        return self._status
 
     def hear(self, event: str) -> None:
         """Look at once after a backup, and after new settings."""
@@ -256,6 +281,7 @@ class Copier:
                 else:
                     due, pause_s = 0.0, self._pause_s
                     self._pause_s = min(self._pause_s * 2, BACKOFF_S[1])
+            self._status = await anyio.to_thread.run_sync(status_of, self._settings())
             with anyio.move_on_after(pause_s):
                 await self._news.wait()
 
@@ -265,9 +291,8 @@ class Copier:
         return record.at(settings.backup.copy_to.rstrip("/"))
 
     def _is_behind(self) -> bool:
-        settings, record = self._settings(), self._record()
-        backups = list_backups(settings.database_path, settings.backup_folder)
-        return record.failure is not None or bool(not_copied(backups, record))
+        found = status_of(self._settings())
+        return found is not None and bool(found["missing"] or found["problem"])
 
     async def _copy(self) -> bool:
         """Run the command to its end and report what came of it; return whether all is copied."""

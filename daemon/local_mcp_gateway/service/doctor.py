@@ -240,10 +240,31 @@ def _replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Fin
     if live is None:
         yield Finding("replica", "note", f"{url}: no gateway runs that replicates to it.")
     elif live["state"] in {"failed", "behind"}:
-        reason = live["problem"] or f"it has not had everything for {live['behind_s']:g} s."
+        since = "since the start" if live["behind_s"] is None else f"for {live['behind_s']:g} s"
+        reason = live["problem"] or f"it has not had everything {since}."
         yield Finding("replica", "problem", f"{url}: {reason}", live["hint"] or "See `logs`.")
     else:
-        yield Finding("replica", "ok", f"{url}: {live['state']}.")
+        back = f", back to {live['oldest']}" if live["oldest"] else ""
+        behind = (
+            f", {live['behind_s']:g} s and {size(live['behind_bytes'] or 0)} behind"
+            if live["behind_s"]
+            else ""
+        )
+        yield Finding("replica", "ok", f"{url}: {live['state']}{behind}{back}.")
+    if live is not None and live["state"] != "failed":
+        yield _last_check(url, live["checked_at"])
+
+
+def _last_check(url: str, checked_at: str | None) -> Finding:
+    """Tell when the replica was last restored and compared."""
+    if checked_at is None:
+        hint = "`replica check` restores it beside the database and compares every row."
+        return Finding("replica", "note", f"{url} was never checked.", hint)
+    age = datetime.now(UTC) - datetime.fromisoformat(checked_at)
+    text = f"{url} was last checked {age.days} days ago."
+    if age.days > OLD_BACKUP_DAYS:
+        return Finding("replica", "note", text, "`replica check` does it.")
+    return Finding("replica", "ok", text)
 
 
 def _copies(settings: Settings) -> Iterator[Finding]:
@@ -266,7 +287,13 @@ def _copies(settings: Settings) -> Iterator[Finding]:
             "copies", "note", text, "A running gateway does it; `db backup copy` does it now."
         )
     else:
-        yield Finding("copies", "ok", f"{counted(len(backups), 'backup')}, all copied to {url}.")
+        there = ""
+        if times := sorted(record.copied.values()):
+            there = (
+                f" Copies from {times[0]} on, last compared with what is there {record.listed_at}."
+            )
+        text = f"{counted(len(backups), 'backup')}, all copied to {url}.{there}"
+        yield Finding("copies", "ok", text)
     if place is not None and _same_disk(place, folder):
         text = f"{place} is on the same disk as the backups."
         yield Finding("copies", "note", text, "Take another disk, or s3://bucket/path.")

@@ -231,7 +231,12 @@ async def show_backups(visit: Visit) -> Response:
     now = await asyncio.to_thread(standing, visit.powers)
     live = await visit.ask("status") if visit.powers.ask else {}
     return await visit.page(
-        "backups.html", standing=now, catalog=now.catalog, replica=live.get("replica")
+        "backups.html",
+        standing=now,
+        catalog=now.catalog,
+        live=live,
+        replica=live.get("replica"),
+        copies=live.get("copies"),
     )
 
 

@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.database import ConnectionPool, Error
@@ -209,16 +210,53 @@ def _lines(
     yield from _head("tasks", "gauge", "Tasks of the event loop: what grows without end, leaks.")
     yield f"{PREFIX}_tasks {status['tasks']}"
     if (replica := status["replica"]) is not None:
-        yield from _head("replica_level", "gauge", "Whether the replica has everything.")
-        yield f"{PREFIX}_replica_level {int(replica['state'] == 'level')}"
-        if replica["behind_s"] is not None:
-            yield from _head(
-                "replica_behind_seconds", "gauge", "How long it has not had everything."
-            )
-            yield f"{PREFIX}_replica_behind_seconds {replica['behind_s']}"
-        if replica["behind_bytes"] is not None:
-            yield from _head("replica_behind_bytes", "gauge", "What it does not have.")
-            yield f"{PREFIX}_replica_behind_bytes {replica['behind_bytes']}"
+        yield from _gauges(
+            ("replica_level", "Whether the replica has everything.", replica["state"] == "level"),
+            (
+                "replica_behind_seconds",
+                "What was committed longer ago is in the replica.",
+                replica["behind_s"],
+            ),
+            ("replica_behind_bytes", "What it does not have.", replica["behind_bytes"]),
+            (
+                "replica_oldest_timestamp_seconds",
+                "Oldest moment that can come back.",
+                _timestamp(replica["oldest"]),
+            ),
+            (
+                "replica_checked_timestamp_seconds",
+                "When it was last restored and compared.",
+                _timestamp(replica["checked_at"]),
+            ),
+        )
+    if (copies := status["copies"]) is not None:
+        yield from _gauges(
+            ("copies", "Backups that are off the machine.", copies["copied"]),
+            ("copies_missing", "Backups that are not.", copies["missing"]),
+            ("copies_failed", "Whether the last attempt failed.", copies["problem"] is not None),
+            (
+                "copies_oldest_timestamp_seconds",
+                "When the oldest copy was made.",
+                _timestamp(copies["oldest"]),
+            ),
+            (
+                "copies_listed_timestamp_seconds",
+                "When they were last compared with what is there.",
+                _timestamp(copies["listed_at"]),
+            ),
+        )
+
+
+def _gauges(*gauges: tuple[str, str, float | None]) -> Iterator[str]:
+    """Yield those that have a value."""
+    for name, text, value in gauges:
+        if value is not None:
+            yield from _head(name, "gauge", text)
+            yield f"{PREFIX}_{name} {value + 0}"
+
+
+def _timestamp(moment: str | None) -> float | None:
+    return datetime.fromisoformat(moment).timestamp() if moment else None
 
 
 def _head(name: str, kind: str, text: str) -> Iterator[str]:

@@ -20,6 +20,7 @@ import anyio.to_thread
 from local_mcp_gateway.backup import require_free, unsent_folder
 from local_mcp_gateway.database import database_bytes
 from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard import GuardContext, identify
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.options import guard_policy
@@ -30,6 +31,7 @@ from local_mcp_gateway.service.runtime_paths import runtime_folder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import ConnectionPool
@@ -46,6 +48,8 @@ BEHIND_S: Final = 10.0
 """Lag that is reported."""
 LAST_SYNC_S: Final = 3.0
 """Longest wait, at a stop, for what is not sent yet; and for the store, to end the lease."""
+LOOK_BACK_S: Final = 3600.0
+"""Interval of asking how far back the replica goes."""
 BACKOFF_S: Final = (1.0, 60.0)
 
 
@@ -73,6 +77,8 @@ class Replication:
         """Whether everything was sent at any time."""
         self._told_behind = False
         self._renewed_at = 0.0
+        self._oldest: datetime | None = None
+        self._checked_at: str | None = None
 
     @classmethod
     @asynccontextmanager
@@ -150,6 +156,8 @@ class Replication:
             "behind_s": behind_s if self._was_level else None,
             "behind_bytes": running.unsent_bytes(progress) if running and progress else None,
             "transaction": progress.replicated if progress else None,
+            "oldest": iso(self._oldest, "seconds") if self._oldest else None,
+            "checked_at": self._checked_at,
             "problem": problem,
             "hint": self._problem.hint if self._problem else None,
         }
@@ -196,6 +204,7 @@ class Replication:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow, litestream)
             tasks.start_soon(self._watch_file, litestream)
+            tasks.start_soon(self._look_back)
             code = await litestream.ended()
             tasks.cancel_scope.cancel()
         return code
@@ -214,11 +223,11 @@ class Replication:
             require_free(
                 self._database.parent, database_bytes(self._database), what="Litestream's own copy"
             )
-        store = ReplicaStore(self._target)
-        used = moments(self._target) is not None
-        store.claim(self._identity, self._database, used=used)
+        store, there = ReplicaStore(self._target), moments(self._target)
+        self._checked_at = store.claim(self._identity, self._database, used=there is not None)
         self._store, self._renewed_at = store, time.monotonic()
-        return used
+        self._oldest = there.oldest if there else None
+        return there is not None
 
     async def _watch_file(self, litestream: Litestream) -> None:
         while True:
@@ -228,6 +237,16 @@ class Replication:
                 litestream.kill()
                 raise
             await anyio.sleep(LOOK_EVERY_S)
+
+    async def _look_back(self) -> None:
+        """Ask for the oldest moment that can come back: soon after the first is there, then every hour."""
+        while True:
+            await anyio.sleep(LEASE_S / 3 if self._oldest is None else LOOK_BACK_S)
+            with suppress(GatewayError):
+                there = await anyio.to_thread.run_sync(
+                    moments, self._target, abandon_on_cancel=True
+                )
+                self._oldest = there.oldest if there else None
 
     def _log(self) -> tuple[int, ...] | None:
         """Return what changes with each commit: the WAL's size and time.
@@ -279,7 +298,9 @@ class Replication:
         """Renew the lease; a store that does not answer is no reason to stop, another holder is."""
         assert self._store is not None, "the lease was taken"
         try:
-            await anyio.to_thread.run_sync(self._store.renew, self._identity, self._database)
+            self._checked_at = await anyio.to_thread.run_sync(
+                self._store.renew, self._identity, self._database
+            )
             self._renewed_at = now
         except GatewayError as error:
             if error.code == "replica_taken":

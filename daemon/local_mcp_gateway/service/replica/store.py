@@ -114,8 +114,10 @@ class ReplicaStore:
             hint="Use another URL, or `replica take-over` if nothing there is needed.",
         )
 
-    def claim(self, database: str, path: Path, *, used: bool, by_force: bool = False) -> None:
+    def claim(self, database: str, path: Path, *, used: bool, by_force: bool = False) -> str | None:
         """Take the lease for this database; raises ReplicaTaken if the replica is another's.
+
+        Return when the replica was last checked.
 
         `used`: Litestream has files there. `by_force` takes it over from another database, but not from a
         gateway that replicates there now.
@@ -130,21 +132,22 @@ class ReplicaStore:
             self._refuse_others(found, database, path, whose=not by_force)
         ours = found is not None and found["database"] == database
         created = found.get("created_at") if found and ours else None
-        self._write(
-            database,
-            path,
-            created,
-            new=found is None and not by_force,
-            **(_kept(found) if found and ours else {}),
-        )
+        kept = _kept(found) if found and ours else {}
+        self._write(database, path, created, new=found is None and not by_force, **kept)
+        return kept.get("checked_at")
 
-    def renew(self, database: str, path: Path, **also: object) -> None:
-        """Extend the lease; raises ReplicaTaken if another gateway has taken it."""
+    def renew(self, database: str, path: Path, checked_at: str | None = None) -> str | None:
+        """Extend the lease, and note a check; return when the last one was.
+
+        Raises ReplicaTaken if another gateway has taken it.
+        """
         found = self.read()
         if found is None:
             raise ReplicaTaken(f"{self.target.url}/{IDENTITY} is gone: somebody has removed it.")
         self._refuse_others(found, database, path)
-        self._write(database, path, found.get("created_at"), **{**_kept(found), **also})
+        kept = _kept(found) if checked_at is None else {"checked_at": checked_at}
+        self._write(database, path, found.get("created_at"), **kept)
+        return kept.get("checked_at")
 
     def release(self, database: str, path: Path) -> None:
         """End the lease, if it is still ours."""
