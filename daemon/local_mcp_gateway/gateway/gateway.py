@@ -427,6 +427,7 @@ class Gateway:
         registry = self.registry
         if upstream.owner is not None:
             registry.listed(upstream)
+            self._sharing.compare(upstream)
             self.broker.announce_to(upstream.owner, changed | announced)
             return
         if registry.upstreams.get(upstream.name) is not upstream:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.clients import refusal, shared
-from local_mcp_gateway.gateway.clients.capabilities import MEDIATED, lacking
+from local_mcp_gateway.gateway.clients.capabilities import DECLARED, MEDIATED, beyond, lacking
 from tests.gateway.messages import HELLO, call
 from tests.gateway.support import Running, gateway_of, stdio
 from tests.gateway.using import names
@@ -48,6 +48,18 @@ def test_no_client_lacks_what_its_server_is_told(clients: list[dict[str, Any]]) 
     told = common(*clients)
     for client in clients:
         assert not _beyond(told, client)
+
+
+def test_a_client_is_beyond_what_its_server_was_told_if_that_may_ask_for_less() -> None:
+    asked = {"sampling": {"tools": {}}, "elicitation": {}, "extensions": UI}
+    more: list[dict[str, Any]] = [MEDIATED, asked, {"sampling": {}}, {}]
+    sides = [json.dumps(side).encode() for side in more]
+    assert [[beyond(told, able) for able in sides] for told in sides] == [
+        [False, False, False, False],
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+    ]
 
 
 def _beyond(told: Any, client: Any) -> bool:
@@ -124,8 +136,8 @@ async def test_a_server_that_was_connected_before_its_client_came_is_told_of_it(
         assert await names(running) == []
         await opened(running, {"extensions": UI})
         await running.until(lambda: len(told(running)) == 2)
-        assert told(running) == [MEDIATED, {**MEDIATED, "extensions": UI}]
-        await opened(running, {"extensions": UI, "sampling": {}})
+        assert told(running) == [MEDIATED, {"extensions": UI}]
+        await opened(running, {"extensions": UI})
         await running.post(call("tools/call", name="x", arguments={}))
         assert len(told(running)) == 2, "a server that two clients share is not disturbed"
 
@@ -138,7 +150,7 @@ async def test_a_strict_server_gets_no_capability_that_its_revision_does_not_hav
         await opened(running, {"extensions": UI, "sampling": {}})
         await running.heard("upstream.connected", server="strict")
         await running.until(lambda: len(told(running)) == 2)
-        assert told(running) == [{**MEDIATED, "extensions": UI}, MEDIATED]
+        assert told(running) == [{"extensions": UI, "sampling": {}}, {"sampling": {}}]
 
 
 async def test_clients_with_and_without_an_extension_of_a_server_are_kept_apart(
@@ -150,7 +162,7 @@ async def test_clients_with_and_without_an_extension_of_a_server_are_kept_apart(
     async with gateway_of(tmp_path, stdio("app", "scripted.py", json.dumps(script))) as running:
         one = await opened(running, {"extensions": UI})
         await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=one)
-        assert told(running)[-1] == {**MEDIATED, "extensions": UI}
+        assert told(running)[-1] == {"extensions": UI}
         other = await opened(running, {"roots": {}})
         await running.post(call("tools/call", name="x", arguments={}), mcp_session_id=other)
         await running.until(lambda: told(running)[-1] == {"roots": {}})
@@ -168,7 +180,7 @@ async def test_the_first_list_of_a_client_with_an_extension_is_what_its_server_s
     script: dict[str, Any] = {
         "initialize": {"capabilities": {"tools": {}, "extensions": {next(iter(UI)): {}}}},
         "answers": {"tools/list": shown[0]},
-        "extended": {"tools/list": shown[1]},
+        "able": {"extensions": {"tools/list": shown[1]}},
     }
     async with gateway_of(tmp_path, stdio("app", "scripted.py", json.dumps(script))) as running:
         one = await opened(running, {})
@@ -176,3 +188,56 @@ async def test_the_first_list_of_a_client_with_an_extension_is_what_its_server_s
         other = await opened(running, {"extensions": UI})
         assert await names(running, mcp_session_id=other) == ["page"]
         assert await names(running, mcp_session_id=one) == ["text"]
+
+
+TEXT, PAGE = (
+    {"tools/list": {"tools": [{"name": name, "inputSchema": {"type": "object"}}]}}
+    for name in ("text", "page")
+)
+
+
+@pytest.mark.parametrize("capability", sorted(DECLARED))
+async def test_lists_are_those_for_a_client_that_can_as_much_from_the_first_one_on(
+    tmp_path: Path, capability: str
+) -> None:
+    script = {"answers": TEXT, "able": {capability: PAGE}}
+    server = stdio("app", "scripted.py", json.dumps(script))
+    able: dict[str, Any] = {capability: {}}
+    plain: dict[str, Any] = {}
+    for first, second in ((able, plain), (plain, able)):
+        folder = tmp_path / ("able" if first is able else "plain")
+        folder.mkdir()
+        async with gateway_of(folder, server) as running:
+            for capabilities in (first, second, first):
+                session = await opened(running, capabilities)
+                shown = await names(running, mcp_session_id=session)
+                assert shown == ["page" if capabilities is able else "text"]
+            await running.kept("app", '"alike":false')
+        async with gateway_of(folder, server) as running:  # the server's lists are known here
+            for capabilities in (first, second):
+                session = await opened(running, capabilities)
+                shown = await names(running, mcp_session_id=session)
+                assert shown == ["page" if capabilities is able else "text"]
+
+
+async def test_clients_share_a_server_again_once_its_lists_are_seen_to_be_the_same(
+    tmp_path: Path,
+) -> None:
+    server = stdio("app", "scripted.py", json.dumps({"answers": TEXT}))
+    use = call("tools/call", name="text", arguments={})
+    async with gateway_of(tmp_path, server) as running:
+        one = await opened(running, {"roots": {}})
+        await running.post(use, mcp_session_id=one)
+        other = await opened(running, {"sampling": {}})
+        await running.post(use, mcp_session_id=other)
+        await running.kept("app", '"alike":true')
+        assert told(running)[:2] == [{"roots": {}}, {"sampling": {}}]
+        before = len(told(running))
+        more: list[dict[str, Any]] = [{}, {"elicitation": {}}]
+        for capabilities in more:
+            session = await opened(running, capabilities)
+            await running.post(use, mcp_session_id=session)
+        assert told(running)[2:] == [MEDIATED], "these two share the third one"
+        for each in (one, other):
+            await running.post(use, mcp_session_id=each)
+        assert len(told(running)) == before + 1, "and who had one keeps it"

@@ -1,7 +1,7 @@
 """A stdio server of the handshake era that says what its argument, a JSON object, tells it to say.
 
-`initialize` holds members of that result, `answers` results by method, `extended` those for a client that
-declares extensions. With `strict`, a list of capabilities, it refuses a client that has others. A call of
+`initialize` holds members of that result, `answers` results by method, `able` those for a client that
+declares a capability, by its name. With `strict`, a list of capabilities, it refuses a client that has others. A call of
 a tool is answered with the params that came; what else it hears goes to stderr, as `heard METHOD PARAMS`.
 """
 
@@ -27,8 +27,9 @@ for line in sys.stdin:
     ):
         send(id=message["id"], error={"code": -32602, "message": "unknown member"})
     elif method == "initialize":
-        if "extensions" in params["capabilities"]:
-            answers |= script.get("extended", {})
+        for capability, more in script.get("able", {}).items():
+            if capability in params["capabilities"]:
+                answers |= more
         result = {"protocolVersion": params["protocolVersion"], **script.get("initialize", {})}
         result.setdefault("capabilities", {"tools": {}})
         send(

@@ -7,7 +7,7 @@ from local_mcp_gateway.gateway.clients.admission import (
     Limiter,
     TokenRefused,
 )
-from local_mcp_gateway.gateway.clients.capabilities import differs, refusal, shared
+from local_mcp_gateway.gateway.clients.capabilities import beyond, differs, refusal, shared
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
     EventStream,
@@ -37,6 +37,7 @@ __all__ = [
     "Session",
     "Sessions",
     "TokenRefused",
+    "beyond",
     "differs",
     "is_of_stream",
     "missed_warning",

@@ -8,7 +8,7 @@ cannot handle is answered in its place.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any, Final
 
 from local_mcp_gateway.gateway.protocol import (
@@ -40,10 +40,29 @@ def shared(clients: Iterable[bytes]) -> dict[str, Any]:
     return {**common, **MEDIATED}
 
 
-def differs(told: bytes, capabilities: bytes, extensions: Iterable[str]) -> bool:
-    """Return whether a client can other things than its server was told, of the extensions that it has."""
+@lru_cache(256)
+def differs(told: bytes, capabilities: bytes, extensions: tuple[str, ...] | None = None) -> bool:
+    """Return whether a client can other things than its server was told: of these extensions, or at all."""
+    if extensions is None:
+        return _known(told) != _known(capabilities)
     either = [_extensions(told), _extensions(capabilities)]
     return any(either[0].get(name) != either[1].get(name) for name in extensions)
+
+
+@lru_cache(256)
+def beyond(told: bytes, capabilities: bytes) -> bool:
+    """Return whether a client answers requests that its server was not told it may send."""
+    known, own = _known(told), _known(capabilities)
+    return any(
+        name not in known or not own[name].keys() <= known[name].keys()
+        for name in DECLARED & own.keys()
+    )
+
+
+def _known(capabilities: bytes) -> dict[str, Any]:
+    """Return capabilities that can be compared; without those that are not objects."""
+    members = _plain(decode_any(capabilities))
+    return {name: value for name, value in members.items() if isinstance(value, dict)}
 
 
 def _extensions(capabilities: bytes) -> dict[str, Any]:

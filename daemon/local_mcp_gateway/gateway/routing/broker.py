@@ -251,7 +251,9 @@ class Broker:
         if capabilities is not None:
             return msgspec.Raw(capabilities)
         profiles = self._registry.profiles_of(upstream.name)
-        sharing = (each for each in self._sessions if each.profile in profiles and each.is_used)
+        sharing = [each for each in self._sessions if each.profile in profiles and each.is_used]
+        if sharing and upstream.lists_differ:
+            return msgspec.Raw(sharing[0].capabilities)  # who differs from it does not share
         told = shared(session.capabilities for session in sharing)
         if upstream.definition.share is Share.ALWAYS:
             return {name: value for name, value in told.items() if name != "roots"}

@@ -319,8 +319,10 @@ class Router:
             call = Call(request.method, params, caller, request.modern, headers, key, whole)
             if caller.client is None:  # the gateway's own
                 return await upstream.call(call)
-            if caller is request.caller and upstream.serves_all:
-                upstream.use(request.session or ANYBODY)
+            client = request.session or ANYBODY
+            apart = caller is not request.caller or client in self._registry.owned
+            if not apart and upstream.serves(client):
+                upstream.use(client)
                 return await upstream.call(call)
             return await self._sharing.call(upstream, request, call)
 

@@ -1,8 +1,8 @@
 """Keep clients apart: which connection to a server serves which client.
 
 Clients share one connection to a server until something shows that the server treats them differently:
-it asks a client something (roots, sampling, elicitation), it has an extension of which it was told
-otherwise than a client can, it sends what belongs to one of several
+it asks a client something (roots, sampling, elicitation), it was told otherwise of what a client can
+and its lists may depend on that, it sends what belongs to one of several
 clients without saying to which, or it opens a session for each client (HTTP). From then on each client
 has a connection of its own, made with its own capabilities and ended with it:
 
@@ -23,11 +23,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.gateway.clients import differs
+from local_mcp_gateway.gateway.clients import beyond, differs
 from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
 from local_mcp_gateway.gateway.upstreams import (
     ANYBODY,
     NOBODY,
+    OTHER_CLIENT,
     SEVERAL,
     Call,
     Caller,
@@ -109,17 +110,20 @@ class Sharing:
         if share is not Share.AUTO:
             return share is Share.NEVER
         if request.session is not None:
-            differs = upstream.extensions and self._differs(upstream, request.session)
-            return upstream.asks or bool(differs) or await self._keeps(upstream)
+            apart = upstream.asks or self._differs(upstream, request.session)
+            return apart or await self._keeps(upstream)
         identity = upstream.identity
         answers = request.modern and caller.capabilities not in {b"", b"{}"}
         translated = identity is not None and not identity.modern and not identity.both
-        return answers and translated and upstream.asks
+        if not answers or not translated:
+            return False
+        told = upstream.told
+        return upstream.asks or (told is not None and beyond(told, caller.capabilities))
 
     def give(self, session: Session) -> None:
-        """Give a new client its own connection to servers that were told otherwise of its extensions.
+        """Give a new client its own connection to servers that were told otherwise of what it can.
 
-        What such a server lists may depend on them.
+        What such a server lists may depend on it.
         """
         for upstream in self._registry.members(session.profile):
             if upstream.definition.share is Share.AUTO and self._differs(upstream, session):
@@ -127,12 +131,40 @@ class Sharing:
                 if own is not None:
                     own.wait_for_own_lists()
 
-    def _differs(self, upstream: Upstream, session: Session | None) -> bool:
-        """Return whether the server was told otherwise of the extensions that both of them may have."""
-        told = upstream.told
-        if session is None or told is None or not upstream.extensions:
-            return False
-        return differs(told, session.capabilities, upstream.extensions)
+    def _differs(self, upstream: Upstream, session: Session) -> bool:
+        """Return whether the server was told otherwise of what the client can, where that may matter."""
+        told, identity = upstream.told, upstream.identity
+        if told is None:  # not connected, or not to be told
+            return upstream.lists_differ and identity is not None and identity.alike is False
+        if upstream.lists_differ:
+            return differs(told, session.capabilities)
+        return bool(upstream.extensions) and differs(
+            told, session.capabilities, upstream.extensions
+        )
+
+    def compare(self, own: Upstream) -> None:
+        """Find out from a client's own connection whether the lists depend on what the client can.
+
+        If they do not, clients share one again, which is told that it may ask for anything. The present
+        one was told what its client can, and stays with that one.
+        """
+        upstream = self._registry.upstreams.get(own.name)
+        if upstream is None or upstream.identity is None or upstream.identity.alike is not None:
+            return
+        ends = (upstream, own)
+        told = [end.told for end in ends]
+        listed = all(e.catalog_sync.fetched.is_set() and not e.catalog_sync.faults for e in ends)
+        if not listed or None in told or told[0] == told[1]:
+            return
+        alike = own.catalog.lists == upstream.catalog.lists
+        if alike and upstream.user in {ANYBODY, SEVERAL}:
+            return  # it may keep something for those who use it
+        upstream.identity.alike = alike
+        upstream.identity_updated()
+        if alike and upstream.user is not None:
+            self._replace(upstream, upstream.user)
+        elif alike:
+            upstream.reconnect(OTHER_CLIENT)
 
     async def _keeps(self, upstream: Upstream) -> bool:
         if upstream.keeps is None:
@@ -193,16 +225,20 @@ class Sharing:
                 upstream.identity_updated()
         if not known and upstream.user is None:
             return False  # nobody has left anything on it
+        self._replace(upstream, client if known else NOBODY)
+        return known
+
+    def _replace(self, upstream: Upstream, owner: object) -> None:
+        """Give the shared connection to a client, or end it after its last call; others get a new one."""
         fresh = self._make(upstream.definition, None)
         fresh.learn_from(upstream)
-        upstream.owner = client if known else NOBODY
+        upstream.owner = owner
         self._registry.replace(upstream, fresh)
         fresh.start(self._tasks)
-        if known:
-            self._registry.owned.setdefault(client, {})[upstream.name] = upstream
-        else:
+        if owner is NOBODY:
             self._tasks.start(self._drain, upstream)
-        return known
+        else:
+            self._registry.owned.setdefault(owner, {})[upstream.name] = upstream
 
     async def _drain(self, upstream: Upstream) -> None:
         """End a connection that nobody owns after its last call."""

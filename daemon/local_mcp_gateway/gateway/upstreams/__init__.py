@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.upstream import (
         ANYBODY,
         NOBODY,
+        OTHER_CLIENT,
         SEVERAL,
         Hooks,
         Upstream,
@@ -69,13 +70,14 @@ else:
         server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
-        upstream=("ANYBODY", "NOBODY", "SEVERAL", "Hooks", "Upstream"),
+        upstream=("ANYBODY", "NOBODY", "OTHER_CLIENT", "SEVERAL", "Hooks", "Upstream"),
     )
 
 __all__ = [
     "ANYBODY",
     "CLIENT_HEADERS",
     "NOBODY",
+    "OTHER_CLIENT",
     "ROOTS",
     "SEVERAL",
     "SILENT",

@@ -379,12 +379,13 @@ class CatalogSync:
             self._fresh_until[kind] = now + max(ttl_s, LEAST_TTL_S)
             self._told_until[kind] = now + fetched.ttl_s.get(kind, 0.0)
         self._retry(fetched.faults, announced)
-        if fetched.lists:
-            news = self._catalog.take(fetched.lists)
+        news = self._catalog.take(fetched.lists) if fetched.lists else None
+        if news is not None:
             self.warn(news.altered)
-            self._listed(news.changed, news.visible | announced.intersection(fetched.lists))
         self.catalog_ready.set()
         self.fetched.set()
+        if news is not None:
+            self._listed(news.changed, news.visible | announced.intersection(fetched.lists))
 
     def _retry(self, faults: dict[CatalogKind, str], announced: frozenset[CatalogKind]) -> None:
         """Retry failed lists later; they are announced when they arrive."""

@@ -100,6 +100,8 @@ class Identity(msgspec.Struct, omit_defaults=True):
     """For stdio servers with a handshake: whether they speak the stateless protocol too, once known."""
     asks: bool = False
     """Whether it has asked a client something, so that its clients are kept apart."""
+    alike: bool | None = None
+    """For stdio servers: whether clients that differ in what they can get the same lists, once known."""
     keeps: bool | None = None
     """Whether it opens a session for each client that makes a handshake, once known."""
 

@@ -179,10 +179,18 @@ class Upstream:
         return None if identity is None else identity.keeps
 
     @property
-    def serves_all(self) -> bool:
-        """Whether it is known already that every client uses this shared connection."""
+    def lists_differ(self) -> bool:
+        """Whether the lists may depend on what the client can: so far, or as has been seen."""
+        if self.definition.share is not Share.AUTO or self.definition.kind is not ServerKind.STDIO:
+            return False
+        return self.identity is None or self.identity.alike is not True
+
+    def serves(self, client: object) -> bool:
+        """Return whether it is known already that this client uses the shared connection."""
         if self.definition.share is Share.AUTO:
-            return not (self.asks or self.extensions) and self.keeps is False
+            apart = self.asks or self.keeps is not False
+            differ = self.extensions or self.lists_differ
+            return not apart and (not differ or (self.user is client and client is not ANYBODY))
         return self.definition.share is Share.ALWAYS
 
     def use(self, client: object) -> None:
@@ -203,7 +211,8 @@ class Upstream:
     @property
     def told(self) -> bytes | None:
         """What the connected server was told that its clients can; None without a handshake."""
-        return None if self._connection is None else self._connection.told
+        connection = self._connection
+        return None if connection is None or connection.lost is not None else connection.told
 
     @property
     def connected(self) -> bool:
@@ -510,6 +519,7 @@ class Upstream:
         known = before is not None and before.is_release_of(self.identity)
         if before is not None and known:
             self.asks = self.asks or before.asks
+            self.identity.alike = before.alike
             self.identity.keeps = (
                 before.keeps if self.identity.keeps is None else self.identity.keeps
             )
