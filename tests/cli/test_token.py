@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ToolListChangedNotification
 
 from tests.harness import REPOSITORY, Place, clean_environment
 
@@ -26,10 +31,10 @@ def plain(shipped: Place) -> Place:
     return shipped
 
 
-def ping(url: str, token: str | None = None, **headers: str) -> tuple[int, Any]:
+def ping(url: str, token: str | None = None, path: str = "/mcp", **headers: str) -> tuple[int, Any]:
     shown = {} if token is None else {"Authorization": f"Bearer {token}"}
     kind = {"Content-Type": "application/json", **shown, **headers}
-    request = urllib.request.Request(f"{url}/mcp", json.dumps(PING).encode(), kind)
+    request = urllib.request.Request(url + path, json.dumps(PING).encode(), kind)
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
             return reply.status, json.load(reply)
@@ -164,3 +169,37 @@ def test_a_reload_wants_tokens_from_now_on_and_ends_what_shows_none(plain: Place
         changed = plain.run("reload", "--json").json()
         assert (changed["changed"], changed["needs_restart"]) == (["gateway.require_token"], [])
         assert (ping(url)[0], ping(url, token)[0]) == (401, 200)
+
+
+async def test_an_edited_token_reaches_something_else_from_the_next_request_on(
+    plain: Place, validate_json: Callable[[str, Any], None]
+) -> None:
+    token = plain.run("token", "create", "ci").stdout.strip()
+    assert plain.run("profile", "add", "other", "plain").code == 0
+    with plain.serve(env=STRICT) as gateway:
+        url = gateway.wait_ready().url
+        told = asyncio.Event()
+
+        async def on_message(message: object) -> None:
+            if isinstance(message, ToolListChangedNotification):
+                told.set()
+
+        shown = {"Authorization": f"Bearer {token}"}
+        async with httpx2.AsyncClient(headers=shown, timeout=60) as http_client:
+            transport = streamable_http_client(f"{url}/mcp", http_client=http_client)
+            async with Client(transport, mode="legacy", message_handler=on_message) as client:
+                assert len((await client.list_tools()).tools) == 13
+                options = ("--tools", "echo", "--rename", "desk", "--expires", "90d", "--json")
+                done = await asyncio.to_thread(plain.run, "token", "edit", "ci", *options)
+                validate_json("token-edit", done.json())
+                await asyncio.wait_for(told.wait(), 60)
+                assert [tool.name for tool in (await client.list_tools()).tools] == ["echo"]
+        edit = ("token", "edit", "desk")
+        assert plain.run(*edit, "--profile", "other", "--json").json()["profiles"] == ["other"]
+        assert ping(url, token, "/mcp/default")[0] == 404
+        changed = plain.run(*edit, "--profile", "*", "--expires", "never", "--json").json()
+        assert (changed["profiles"], changed["expires_at"]) == (None, None)
+        assert changed["policy"]["allowed"] == ["echo"], "what is not given stays"
+        assert ping(url, token, "/mcp/default")[0] == 200
+        for wrong in ((), ("--expires", "soon"), ("--profile", "none")):
+            assert plain.run(*edit, *wrong).code == 2

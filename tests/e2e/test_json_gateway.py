@@ -169,6 +169,10 @@ def test_tokens_are_described_without_their_text(shipped: Place, said: Said) -> 
     }
     assert made == {"file": None, "token": Like(r"lmg_[0-9a-f]{16}_[\w-]{43}"), **stored}
     assert said(shipped, "token list") == [stored]
+    assert said(shipped, "token edit", "ci", "--read-write") == {
+        **stored,
+        "policy": {**FREE, "calls_at_once": 2},
+    }
     assert said(shipped, "token revoke", "ci", "--yes") == {"revoked": "ci"}
 
 

@@ -27,6 +27,7 @@ PAGES = {
     "tools": "/studio/tools",
     "tool": "/studio/tools/default/find_orders",
     "held": "/studio/held/desk",
+    "tokens": "/studio/tokens",
     "profiles": "/studio/profiles",
     "profile": "/studio/profiles/default",
     "calls": "/studio/calls",

@@ -92,6 +92,8 @@ def test_a_restore_wants_the_name_and_brings_the_backup_back(
     assert "The database was restored from a backup" in page.words
     assert running.place.query("SELECT count(*) FROM profiles WHERE name = 'after'") == [(0,)]
     assert "after" not in browser.page("/studio/profiles").words
+    last = "SELECT who, action, object FROM audit_log ORDER BY id DESC LIMIT 1"
+    assert running.place.query(last) == [("pages", "db.restore", name)]
     assert running.place.run("call", "echo", "text=hello").code == 0
     reply = browser.post(
         "/studio/migrations/backups/restore", name="../../etc/passwd", typed="gateway.db"

@@ -46,6 +46,11 @@ def test_a_row_is_changed_on_a_page_and_undone(browser: Browser, running: Runnin
     )
     number = page.text.partition('name="number" value="')[2].partition('"')[0]
     assert "taken back" in browser.sent("/studio/undo", number=number).words
+    audited = "SELECT who, action, object, detail FROM audit_log WHERE action GLOB 'row.*'"
+    assert running.place.query(f"{audited} ORDER BY id DESC LIMIT 2") == [
+        ("pages", "row.undo", "profiles", None),
+        ("pages", "row.edit", "profiles", "description"),
+    ]
     assert "seen on a page" not in browser.page("/studio/data/profiles").words
     assert browser.post("/studio/undo", number=number).status == 400
 

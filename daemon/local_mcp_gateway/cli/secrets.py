@@ -44,7 +44,7 @@ def rotate(invocation: Invocation, *, as_json: bool) -> int:
     not open.
     """
     key = Keyring.of(invocation.settings).renew()
-    done = answer_to(invocation, "secrets.seal")
+    done = answer_to(invocation, "secrets.seal", new_key=key.id)
     if done["key"] != key.id:
         raise SealedValueProblem(
             f"The running gateway does not see the new key {key.id}.",

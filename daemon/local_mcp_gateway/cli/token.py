@@ -1,10 +1,9 @@
-"""`token …`: make, list and revoke the tokens by which clients are known."""
+"""`token …`: make, list, change and revoke the tokens by which clients are known."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,9 +16,6 @@ from local_mcp_gateway.errors import Exit, UsageProblem
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
-
-_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_LONGEST_S: Final = 100 * 366 * 86_400
 
 
 @click.group(cls=Group)
@@ -58,7 +54,7 @@ def create(
         "token.create",
         name=name,
         profiles=list(profiles),
-        expires_s=None if expires is None else lifetime_s(expires),
+        expires=expires,
         policy=policy_of(policy),
     )
     return _show_made(invocation, made, file, as_json=as_json)
@@ -93,13 +89,42 @@ def _show_made(
     return Exit.OK
 
 
-def lifetime_s(text: str) -> int:
-    """Read `12h`, `90d` or `4w` as seconds."""
-    found = re.fullmatch(r"(\d{1,9})\s*([mhdw])", text.strip().lower(), re.ASCII)
-    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
-    if not 0 < seconds <= _LONGEST_S:
-        raise UsageProblem(f"--expires {text!r} is not a time.", hint="Write 30m, 12h, 90d or 4w.")
-    return seconds
+@token.command()
+@click.argument("name")
+@click.option("--rename", metavar="NAME", help="Its new name.")
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="PROFILE", shell_complete=complete.profiles,
+    help="A profile that it reaches. Give all again; `--profile *` is every one.",
+)  # fmt: skip
+@click.option(
+    "--expires", metavar="TIME", help="How long it is valid from now on: 12h, 90d, never."
+)
+@policy_options
+@ui.as_json_option
+@click.pass_obj
+def edit(
+    invocation: Invocation,
+    /,
+    *,
+    name: str,
+    rename: str | None,
+    profiles: tuple[str, ...],
+    expires: str | None,
+    as_json: bool,
+    **policy: Any,
+) -> int:
+    """Change what a token reaches and until when. Its text stays the same, so no client has to be told."""
+    changes: dict[str, Any] = {
+        "rename": rename,
+        "profiles": [] if profiles == ("*",) else list(profiles) or None,
+        "expires": expires,
+        "policy": policy_of(policy) or None,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    if not given:
+        raise UsageProblem("Nothing to change.", hint="See `token edit --help`.")
+    done = answer_to(invocation, "token.edit", name=name, **given)
+    return ui.print_result(done, f"Changed token {done['name']}.", as_json=as_json)
 
 
 @token.command("list")

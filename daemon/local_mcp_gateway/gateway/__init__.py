@@ -6,6 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog import Route, differs, fitting, remembered, routes_of
+    from local_mcp_gateway.gateway.clients import TokenRefused
     from local_mcp_gateway.gateway.gateway import Gateway
     from local_mcp_gateway.gateway.http import (
         OWN,
@@ -30,6 +31,7 @@ else:
     __getattr__ = exports(
         __name__,
         catalog=("Route", "differs", "fitting", "remembered", "routes_of"),
+        clients=("TokenRefused",),
         gateway=("Gateway",),
         http=("OWN", "Application", "BodyTooLarge", "HttpRequest", "Receive", "Scope", "Send"),
         oauth=("OAuthProblem", "PendingLogin", "begin_login", "finish_login", "revoke"),
@@ -55,6 +57,7 @@ __all__ = [
     "Scope",
     "Send",
     "SignInNeeded",
+    "TokenRefused",
     "begin_login",
     "differs",
     "finish_login",

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.gateway.oauth import SignInStore, TokenSource
     from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.store import ClientToken
 
 
 def _router(
@@ -252,6 +253,7 @@ class Gateway:
                 for each in (upstream, *(own for _, own in registry.owned_at(name))):
                     each.definition = wanted[name]
             registry.upstreams = {**staying, **fresh}
+            policies = {token.id: token.policy for token in registry.tokens.values()}
             registry.tokens = {token.id: token for token in tokens}
             registry.define(definitions.profiles)
             self._limiter.replace(definitions.profiles, tokens)
@@ -270,6 +272,8 @@ class Gateway:
             released = self._judged_again(staying, approved)
             touched = {upstream.name for upstream in ending} | fresh.keys() | released | judged
             self._announce(before, shown, touched)
+            others = {t.id for t in tokens if policies.get(t.id, t.policy) != t.policy}
+            self.broker.announce(registry.profiles, {CatalogKind.TOOLS}, others)
 
     def _judged_again(
         self, staying: Mapping[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
@@ -282,6 +286,10 @@ class Gateway:
                 if each.catalog.approve(approved.get(upstream.definition.id, {})):
                     released.add(name)
         return released
+
+    def admit(self, headers: dict[str, str]) -> ClientToken | None:
+        """Return the token of a client that a request shows, taken out of its headers; raises TokenRefused."""
+        return self._admission.admit(headers)
 
     def status(self) -> dict[str, Any]:
         """Return the state of each server (reason, next retry, number of tools) and the connected clients.

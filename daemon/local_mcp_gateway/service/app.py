@@ -18,7 +18,7 @@ import anyio.to_thread
 from local_mcp_gateway import __version__
 from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
-from local_mcp_gateway.formats import counted
+from local_mcp_gateway.formats import counted, now_ms
 from local_mcp_gateway.gateway import Gateway
 from local_mcp_gateway.log import LEVEL, tee
 from local_mcp_gateway.service.admin import (
@@ -45,7 +45,7 @@ from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
 from local_mcp_gateway.service.systemd import watchdog_interval_s
 from local_mcp_gateway.service.telemetry import tracing
-from local_mcp_gateway.store import forget_audit, queries, save_audit
+from local_mcp_gateway.store import AuditEntry, forget_audit, queries, save_audit
 
 if TYPE_CHECKING:
     import socket
@@ -149,7 +149,13 @@ class RunningService:
                 async with (
                     control_socket.answering(path, self.answer, self.emit),
                     serving(
-                        with_rest(self.gateway.app, read_token(path), rest, self._pages),
+                        with_rest(
+                            self.gateway.app,
+                            read_token(path),
+                            rest,
+                            self._pages,
+                            self.gateway.admit,
+                        ),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         second_signal=self.signals.second_signal,
@@ -262,7 +268,7 @@ class RunningService:
         if verb in ("reload", "settings.read"):
             return await (self.reload() if verb == "reload" else self.read_settings())
         if verb == "db.restore":
-            return await self.restore(arguments["name"])
+            return await self.restore(arguments["name"], who)
         if verb == "status":
             return {
                 **self.gateway.status(),
@@ -372,14 +378,18 @@ class RunningService:
         if self.plan.supervisor is not None and {*waiting} - {"gateway.host", "gateway.port"}:
             os.kill(self.plan.supervisor, signal.SIGUSR1)
 
-    async def restore(self, name: str) -> dict[str, object]:
+    async def restore(self, name: str, who: str = "command") -> dict[str, object]:
         """Go back to a backup, and apply what is pending then."""
         stop = self.signals.stop
         async with self._one_reload:
             done = await restore(
                 self.settings, self.database, name, dev=self.plan.dev, emit=self.emit, stop=stop
             )
-        return {**done, **await self.reload()}
+        answer = {**done, **await self.reload()}  # which migrates, so that there is an audit
+        restored = AuditEntry(now_ms(), who, None, "db.restore", str(done["restored"]), "ok", None)
+        with suppress(*Error):
+            await save_audit(self.database, [restored])
+        return answer
 
     def _replicate(self, context: GuardContext, tag: str) -> int | None:
         """Send everything to the replica before a migration; runs in the guard's thread."""

@@ -16,12 +16,13 @@ import anyio
 
 from local_mcp_gateway.database import reading
 from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.service.admin import client_entries, parse_client_file, relayed
 from local_mcp_gateway.service.history import read_starts, start_as_json
 from local_mcp_gateway.service.http import serving, url_of
 from local_mcp_gateway.service.options import register_sql
-from local_mcp_gateway.store import SEALED_COLUMNS
+from local_mcp_gateway.store import SEALED_COLUMNS, AuditEntry, save_audit
 from local_mcp_gateway.studio import Door, Powers, Studio
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def studio_of(
         work=partial(run_command, _options(settings, options)),
         look=partial(reading, locked=True),
         prepare=partial(register_sql, settings),
+        record=_record,
         changed=changed,
         own=own.url,
         default_profile=default_profile,
@@ -135,6 +137,11 @@ async def serve_database(
         async with serving(studio, listener, drain_timeout_s=STOP_S, second_signal=again):
             ready(url + studio.link())
             await anext(signals)
+
+
+async def _record(writer: ConnectionPool, action: str, table: str, detail: str | None) -> None:
+    """Put a change of rows into the audit, in its transaction."""
+    await save_audit(writer, [AuditEntry(now_ms(), "pages", None, action, table, "ok", detail)])
 
 
 async def _asked(ask: Ask, verb: str, arguments: dict[str, Any]) -> Any:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store.client_tokens import (
         ClientToken,
         add_token,
+        change_token,
         hash_of_token,
         id_in_token,
         list_tokens,
@@ -84,6 +85,7 @@ else:
         client_tokens=(
             "ClientToken",
             "add_token",
+            "change_token",
             "hash_of_token",
             "id_in_token",
             "list_tokens",
@@ -166,6 +168,7 @@ __all__ = [
     "TakenOver",
     "ToolSetting",
     "add_token",
+    "change_token",
     "delete_sign_in",
     "entries",
     "expand_variables",

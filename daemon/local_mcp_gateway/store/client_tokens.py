@@ -81,7 +81,6 @@ def hash_of_token(text: str) -> str:
 async def add_token(database: ConnectionPool, token: ClientToken) -> ClientToken:
     """Store a new token."""
     check_name("token", token.name)
-    profiles = None if token.profiles is None else json.dumps(sorted(token.profiles))
     async with database.transaction() as writer:
         if await writer.fetch_one("SELECT 1 FROM client_tokens WHERE name = ?", (token.name,)):
             raise UsageProblem(
@@ -92,12 +91,33 @@ async def add_token(database: ConnectionPool, token: ClientToken) -> ClientToken
             "INSERT INTO client_tokens (id, name, hash, profiles, created_at, expires_at,"
             f" {POLICY_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(token.id, token.name, token.hash, profiles, now_ms(), token.expires_at),
+                *(token.id, token.name, token.hash, _stored(token.profiles)),
+                *(now_ms(), token.expires_at),
                 *columns_of_policy(token.policy.checked()),
             ),
         )
     (stored,) = [known for known in await list_tokens(database) if known.id == token.id]
     return stored
+
+
+async def change_token(database: ConnectionPool, token: ClientToken) -> ClientToken:
+    """Store what may be changed of a token, found by its id: name, profiles, expiry and policy."""
+    check_name("token", token.name)
+    async with database.transaction() as writer:
+        taken = "SELECT 1 FROM client_tokens WHERE name = ? AND id <> ?"
+        if await writer.fetch_one(taken, (token.name, token.id)):
+            raise UsageProblem(
+                f"There is a token {token.name!r} already.", hint="Choose another name."
+            )
+        sets = ", ".join(f"{column} = ?" for column in POLICY_COLUMNS.split(", "))
+        await writer.execute(
+            f"UPDATE client_tokens SET name = ?, profiles = ?, expires_at = ?, {sets} WHERE id = ?",
+            (
+                *(token.name, _stored(token.profiles), token.expires_at),
+                *(*columns_of_policy(token.policy.checked()), token.id),
+            ),
+        )
+    return token
 
 
 async def list_tokens(database: ConnectionPool) -> tuple[ClientToken, ...]:
@@ -114,6 +134,10 @@ async def remove_token(database: ConnectionPool, name: str) -> None:
     async with database.transaction() as writer:
         if await writer.execute("DELETE FROM client_tokens WHERE name = ?", (name,)) < 1:
             raise UsageProblem(f"There is no token {name!r}.", hint="See `token list`.")
+
+
+def _stored(profiles: frozenset[str] | None) -> str | None:
+    return None if profiles is None else json.dumps(sorted(profiles))
 
 
 def _token_in(row: Row) -> ClientToken:

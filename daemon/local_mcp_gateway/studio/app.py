@@ -32,6 +32,7 @@ GATEWAY: Final = (
     ("servers", "Servers", "s"),
     ("tools", "Tools", "t"),
     ("profiles", "Profiles", "p"),
+    ("tokens", "Tokens", "k"),
     ("calls", "Calls", "c"),
 )
 DATABASE: Final = (("migrations", "Migrations", "m"), ("data", "Data", "d"))
@@ -62,9 +63,9 @@ class Studio:
             **points.ROUTES,
         }
         if powers.ask is not None:
-            from local_mcp_gateway.studio import calls, overview, profiles, servers, tools
+            from local_mcp_gateway.studio import calls, overview, profiles, servers, tokens, tools
 
-            for module in (overview, servers, profiles, tools, calls):
+            for module in (overview, servers, profiles, tokens, tools, calls):
                 self.routes |= module.ROUTES
         self.routes |= {("POST", "theme"): _theme, ("POST", "leave"): self._leave}
         self._waiting: tuple[float, dict[str, int]] = (-1.0, {})

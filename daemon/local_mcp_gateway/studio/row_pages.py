@@ -15,6 +15,8 @@ from local_mcp_gateway.studio.data_pages import many, read, table_of
 from local_mcp_gateway.studio.http import Response, address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.changes import Transactions, WayBack
     from local_mcp_gateway.studio.tables import Column, Table
@@ -193,6 +195,14 @@ def _said(error: Exception) -> GatewayError:
     )
 
 
+async def _record(
+    visit: Visit, writer: changes.Writer, action: str, table: str, columns: Iterable[str] = ()
+) -> None:
+    """Put a change into the audit: which table and columns, never values."""
+    if visit.powers.record is not None:
+        await visit.powers.record(writer, action, table, ", ".join(columns) or None)
+
+
 async def _after(visit: Visit, table: str) -> None:
     visit.powers.emit("studio.changed", table=table, rows=1)
     if visit.powers.changed is not None:
@@ -215,6 +225,7 @@ async def save_row(visit: Visit) -> Response:
             return visit.back(address("data", table.name, "row", key=key), "Nothing was different.")
         async with transactions() as writer:
             key, way_back = await changes.update(writer, table, key, old, new)
+            await _record(visit, writer, "row.edit", table.name, new)
     except (*Error,) as error:
         visit.problem = _said(error)
         return await _row(visit, typed)
@@ -259,6 +270,7 @@ async def delete_row(visit: Visit) -> Response:
         alone = not _cascading(table, pointing)
         async with transactions() as writer:
             way_back = await changes.delete(writer, table, key, keep=alone)
+            await _record(visit, writer, "row.remove", table.name)
     except (*Error,) as error:
         visit.problem = _said(error)
         return await _row(visit, {"key": key})
@@ -301,6 +313,7 @@ async def add_row(visit: Visit) -> Response:
                 given[column.name] = values.typed(column, text)
         async with transactions() as writer:
             key, way_back = await changes.insert(writer, table, given)
+            await _record(visit, writer, "row.add", table.name, given)
     except (*Error,) as error:
         visit.problem = _said(error)
         return await _new(visit, typed)
@@ -320,6 +333,7 @@ async def undo(visit: Visit) -> Response:
     try:
         async with _transactions(visit)() as writer:
             await changes.take_back(writer, way_back)
+            await _record(visit, writer, "row.undo", way_back.table)
     except (*Error,) as error:
         raise _said(error) from None
     await _after(visit, way_back.table)

@@ -43,6 +43,8 @@ class Powers:
     """Opens the database for reading. A process that serves it may do so through SQLite only."""
     prepare: Any = None
     """Registers what migrations use beyond SQLite, on a connection."""
+    record: Callable[[Any, str, str, str | None], Awaitable[None]] | None = None
+    """Puts what is changed into the audit of a gateway, in the transaction of the change."""
     changed: Callable[[], Awaitable[None]] | None = None
     """Called after rows were changed."""
     own: str = ""

@@ -142,6 +142,33 @@ def test_without_the_token_nobody_is_let_in(ask: Ask) -> None:
     assert ask("GET", "/api/servers") == (200, [])
 
 
+def test_the_token_of_a_client_sees_its_profiles_and_nothing_else(ask: Ask) -> None:
+    for name in ("work", "home"):
+        assert ask("POST", "/api/profiles", {"name": name, "description": "d"})[0] == 201
+    status, made = ask("POST", "/api/tokens", {"name": "ci", "profiles": ["work"]})
+    assert status == 201
+    client = {"Authorization": f"Bearer {made['token']}"}
+    work = {"name": "work", "description": "d"}
+    assert ask("GET", "/api/profiles", **client) == (200, [work])
+    assert ask("GET", "/api/profiles/work", **client) == (200, work)
+    assert ask("GET", "/api/profiles/home", **client)[0] == 404
+    for method, path in (
+        *(("GET", "/api/servers"), ("GET", "/api/tokens"), ("GET", "/api/audit")),
+        *(
+            ("DELETE", "/api/profiles/work"),
+            ("PATCH", "/api/profiles/work"),
+            ("POST", "/api/servers"),
+        ),
+    ):
+        status, body = ask(method, path, {}, **client)
+        assert (status, "'ci' is a client's" in body["error"]["message"]) == (403, True)
+    edited = ask("PATCH", "/api/tokens/ci", {"expires": "1d", "policy": {"read_only": True}})[1]
+    assert (edited["profiles"], edited["policy"]["read_only"]) == (["work"], True)
+    assert ask("DELETE", "/api/tokens/ci")[0] == 200
+    status, body = ask("GET", "/api/profiles", **client)
+    assert (status, "was revoked" in body["error"]["message"]) == (401, True)
+
+
 REFUSED = [
     ("POST", "/api/servers", b"{", 400, "cannot be used"),
     ("POST", "/api/servers", b"[]", 400, "cannot be used"),

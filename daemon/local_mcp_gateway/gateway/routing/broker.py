@@ -305,11 +305,16 @@ class Broker:
             s.subscriptions and s.streams and s.profile in profiles for s in self._sessions
         ) or any(known.subscriptions and known.profile in profiles for known in self.streams)
 
-    def announce(self, profiles: Container[str], kinds: Container[CatalogKind]) -> None:
-        """Notify the clients of these profiles that lists have changed."""
+    def announce(
+        self,
+        profiles: Container[str],
+        kinds: Container[CatalogKind],
+        tokens: Container[str] | None = None,
+    ) -> None:
+        """Notify the clients of these profiles that lists have changed; with `tokens`, only those that show one."""
         for method, changed in LIST_CHANGED.items():
             if any(kind in kinds for kind in changed):
-                self._broadcast(profiles, method, b"")
+                self._broadcast(profiles, method, b"", tokens)
 
     def announce_to(self, client: object, kinds: Container[CatalogKind]) -> None:
         """Notify one client that lists of its own connection have changed."""
@@ -349,17 +354,26 @@ class Broker:
         elif client is None or client is SEVERAL:
             self._broadcast(self._registry.profiles_of(upstream.name), method, params)
 
-    def _broadcast(self, profiles: Container[str], method: str, params: bytes) -> None:
+    def _broadcast(
+        self,
+        profiles: Container[str],
+        method: str,
+        params: bytes,
+        tokens: Container[str] | None = None,
+    ) -> None:
+        def is_meant(client: Session | SubscriptionStream) -> bool:
+            return client.profile in profiles and (tokens is None or client.token in tokens)
+
         message, severity = jsonrpc.notification(method, params), severity_of(method, params)
         for session in self._sessions:
-            if session.profile not in profiles or not session.accepts_level(severity):
+            if not is_meant(session) or not session.accepts_level(severity):
                 continue
             if method not in LIST_CHANGED:
                 session.enqueue(message)
             elif session.greeted:
                 session.enqueue_once(message)
         for stream in tuple(self.streams):
-            if stream.profile in profiles:
+            if is_meant(stream):
                 stream.enqueue(method, params, None)
 
     def _updated(self, upstream: Upstream, params: bytes) -> None:

@@ -61,6 +61,7 @@ _PLAIN: dict[str, Verb] = {
     "profile.remove": profiles.remove_profile,
     "profile.tool": profiles.set_tool,
     "token.create": tokens.create_token,
+    "token.edit": tokens.edit_token,
     "token.list": tokens.tokens_as_json,
     "audit.list": audit.list_entries,
     "token.revoke": tokens.revoke_token,

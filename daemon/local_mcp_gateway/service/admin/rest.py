@@ -1,8 +1,11 @@
-"""The REST API for servers and profiles: `/api/servers` and `/api/profiles`, each route one admin verb.
+"""The REST API for servers, profiles and tokens: `/api/servers` and so on, each route one admin verb.
 
 A server is a command that the gateway runs, so whoever may write here can run anything as its user.
 Other users share the machine, so being local is not enough: each request carries the bearer token from a
 0600 file beside the database, created at the first start. Web pages are always refused.
+
+The token of a client is known here too, but opens nothing that it has not over MCP: it may see which profiles
+it reaches, and is told of everything else that it is for the owner.
 """
 
 from __future__ import annotations
@@ -17,18 +20,21 @@ from urllib.parse import unquote
 import msgspec
 
 from local_mcp_gateway.errors import ConfigProblem, DiskProblem, Exit, GatewayError, UsageProblem
-from local_mcp_gateway.gateway import BodyTooLarge, HttpRequest
+from local_mcp_gateway.gateway import BodyTooLarge, HttpRequest, TokenRefused
 from local_mcp_gateway.service.secrets import Unusable, private_file
+from local_mcp_gateway.store import looks_like_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from local_mcp_gateway.gateway import Application, Receive, Scope, Send
+    from local_mcp_gateway.store import ClientToken
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
+    Admit = Callable[[dict[str, str]], ClientToken | None]
 
-PLACES: Final = ("/api/servers", "/api/profiles", "/api/audit")
+PLACES: Final = ("/api/servers", "/api/profiles", "/api/tokens", "/api/audit")
 MOST_BYTES: Final = 4 * 1024 * 1024
 _NONE: Final = msgspec.UNSET
 Maybe = msgspec.UnsetType
@@ -96,6 +102,16 @@ class ProfileBody(_Body):
     policy: PolicyBody | Maybe = _NONE
 
 
+class TokenBody(_Body):
+    """The token of a client to make or to change."""
+
+    name: str | Maybe = _NONE
+    rename: str | Maybe = _NONE
+    profiles: list[str] | Maybe = _NONE
+    expires: str | Maybe = _NONE
+    policy: PolicyBody | Maybe = _NONE
+
+
 class ToolBody(_Body):
     """How a profile shows one tool."""
 
@@ -121,6 +137,10 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
     ("POST", "servers/*/test"): ("server.test", None, ("name", "")),
     ("POST", "servers/*/approve"): ("server.approve", ApproveBody, ("name", "")),
     ("GET", "audit"): ("audit.list", None, ()),
+    ("GET", "tokens"): ("token.list", None, ()),
+    ("POST", "tokens"): ("token.create", TokenBody, ()),
+    ("PATCH", "tokens/*"): ("token.edit", TokenBody, ("name",)),
+    ("DELETE", "tokens/*"): ("token.revoke", None, ("name",)),
     ("GET", "profiles"): ("profile.list", None, ()),
     ("POST", "profiles"): ("profile.add", ProfileBody, ()),
     ("GET", "profiles/*"): ("profile.show", None, ("name",)),
@@ -131,6 +151,8 @@ ROUTES: Final[dict[tuple[str, str], Route]] = {
 """Method and path → verb, body, and what the parts of the path after the first one are."""
 _TOKEN: Final = re.compile(rb"[!-~]{32,}")
 """A shorter token, or one with other bytes, was only partly written and protects nothing."""
+OWNERS: Final = "This request needs the gateway's token"
+_SEND: Final = "Send `Authorization: Bearer …` with the content of the file <database>.token."
 STATUS: Final = {Exit.USAGE: 400, Exit.LOCKED: 409, Exit.CONFIG: 400}
 
 
@@ -172,10 +194,12 @@ def _may_enter(given: str, token: str) -> bool:
     )
 
 
-def with_rest(app: Application, token: str, answer: Answer, pages: Application) -> Application:
+def with_rest(
+    app: Application, token: str, answer: Answer, pages: Application, admit: Admit
+) -> Application:
     """Return an application that answers these routes and passes every other request on.
 
-    `/` and `/studio` are for people and go to `pages`, the rest to `app`.
+    `/` and `/studio` are for people and go to `pages`, the rest to `app`. `admit` knows the tokens of clients.
     """
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -191,20 +215,53 @@ def with_rest(app: Application, token: str, answer: Answer, pages: Application) 
     async def serve_ours(scope: Scope, receive: Receive, send: Send) -> None:
         visit = HttpRequest.of(scope, receive, send)
         visit.extra = []  # refuse every request of a web page
-        if not _may_enter(visit.headers.get("authorization", ""), token):
-            refused = UsageProblem(
-                "This request needs the gateway's token.",
-                hint="Send `Authorization: Bearer …` with the content of the file <database>.token.",
-            )
-            await _reply(visit, 401, {"error": refused.as_json()})
-            return
         try:
-            status, value = await _answered(visit, answer)
+            if _may_enter(visit.headers.get("authorization", ""), token):
+                status, value = await _answered(visit, answer)
+            else:
+                status, value = await _shown_to(_client(visit, admit), visit, answer)
+        except TokenRefused as refused:
+            problem = UsageProblem(f"{refused}.", hint=_SEND)
+            status, value = 401, {"error": problem.as_json()}
         except GatewayError as error:
             status, value = STATUS.get(error.exit_code, 500), {"error": error.as_json()}
         await _reply(visit, status, value)
 
     return serve
+
+
+def _client(visit: HttpRequest, admit: Admit) -> ClientToken:
+    """Return whose token a request shows, if it is a client's; raises TokenRefused for any other."""
+    shown = visit.headers.get("authorization", "").partition(" ")[2].strip()
+    known = admit(dict(visit.headers)) if looks_like_token(shown) else None
+    if known is None:
+        raise TokenRefused(OWNERS)
+    return known
+
+
+async def _shown_to(client: ClientToken, visit: HttpRequest, answer: Answer) -> tuple[int, object]:
+    """Answer a client: the names of its profiles, nothing else. A profile out of its reach does not exist."""
+    place, *named = [unquote(part) for part in visit.path.removeprefix("/api/").split("/")]
+    if visit.method != "GET" or place != "profiles" or len(named) > 1:
+        problem = UsageProblem(
+            f"The token {client.name!r} is a client's: over REST it may only see its profiles.",
+            hint=f"Everything else is the owner's. {_SEND}",
+        )
+        return 403, {"error": problem.as_json()}
+    tokens: Any = await answer("token.list", {})
+    reached: Any = next((one["profiles"] for one in tokens if one["id"] == client.id), [])
+    profiles: Any = await answer("profile.list", {})
+    seen = [
+        {"name": one["name"], "description": one["description"]}
+        for one in profiles
+        if reached is None or one["name"] in reached
+    ]
+    if not named:
+        return 200, seen
+    found = next((one for one in seen if one["name"] == named[0]), None)
+    if found is None:
+        return 404, {"error": UsageProblem(f"There is no profile {named[0]!r}.").as_json()}
+    return 200, found
 
 
 async def _answered(visit: HttpRequest, answer: Answer) -> tuple[int, object]:
@@ -217,7 +274,7 @@ async def _answered(visit: HttpRequest, answer: Answer) -> tuple[int, object]:
         if all(step in {"*", part} for step, part in zip(steps, parts, strict=True)):
             arguments = {} if body is None else await _read(visit, body)
             arguments |= {key: part for key, part in zip(names, named, strict=True) if key}
-            if named and not await _is_there(answer, place, named[0]):
+            if named and not await _is_there(answer, place[:-1], named[0]):
                 problem = UsageProblem(f"There is no {place[:-1]} {named[0]!r}.")
                 return 404, {"error": problem.as_json()}
             if method == "POST" and not named and "name" not in arguments:
@@ -227,8 +284,8 @@ async def _answered(visit: HttpRequest, answer: Answer) -> tuple[int, object]:
     return 404, {"error": problem.as_json()}
 
 
-async def _is_there(answer: Answer, place: str, name: str) -> bool:
-    known: Any = await answer("server.list" if place == "servers" else "profile.list", {})
+async def _is_there(answer: Answer, kind: str, name: str) -> bool:
+    known: Any = await answer(f"{kind}.list", {})
     return any(item["name"] == name for item in known)
 
 

@@ -1,11 +1,14 @@
-"""The `token` verbs: make, list and revoke the tokens by which clients are known, and whether one is needed."""
+"""The `token` verbs: make, list, change and revoke the tokens of clients, and whether one is needed."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.database import Error, reading, table_names
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import iso, now_ms
 from local_mcp_gateway.service.admin.profiles import changed_policy, policy_as_json
 from local_mcp_gateway.service.http import is_loopback
@@ -13,6 +16,7 @@ from local_mcp_gateway.store import (
     ClientToken,
     Policy,
     add_token,
+    change_token,
     list_tokens,
     new_token,
     queries,
@@ -26,29 +30,78 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import ConnectionPool
 
 
+_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_LONGEST_S: Final = 100 * 366 * 86_400
+NEVER: Final = "never"
+"""In the place of a time: it does not expire."""
+
+
 async def create_token(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Store a new token and return it with its text, which nobody can read again."""
-    names = list(arguments.get("profiles") or ())
-    known = {profile.name: profile.id for profile in await queries.list_profiles(database)}
-    for name in names:
-        if name not in known:
-            raise queries.unknown_profile(name, known)
-    lifetime_s = arguments.get("expires_s")
+    known = await _profile_ids(database)
     wanted = ClientToken(
         arguments["name"],
-        profiles=frozenset(known[name] for name in names) if names else None,
+        profiles=_ids(arguments.get("profiles"), known),
         policy=changed_policy(Policy(), arguments.get("policy")),
-        expires_at=None if lifetime_s is None else now_ms() + lifetime_s * 1000,
+        expires_at=_ends_at(arguments.get("expires") or NEVER),
     )
     token, text = new_token(wanted)
     stored = await add_token(database, token)
     return {**_as_json(stored, known), "token": text}
 
 
+async def edit_token(database: ConnectionPool, arguments: dict[str, Any]) -> object:
+    """Change what is given of one token; its text stays the same. Profiles are given all again, none: all."""
+    known = await _profile_ids(database)
+    old = await _token(database, arguments["name"])
+    changed = replace(
+        old,
+        name=arguments.get("rename") or old.name,
+        policy=changed_policy(old.policy, arguments.get("policy")),
+    )
+    if "profiles" in arguments:
+        changed = replace(changed, profiles=_ids(arguments["profiles"], known))
+    if expires := arguments.get("expires"):
+        changed = replace(changed, expires_at=_ends_at(expires))
+    return _as_json(await change_token(database, changed), known)
+
+
+async def _token(database: ConnectionPool, name: str) -> ClientToken:
+    for token in await list_tokens(database):
+        if token.name == name:
+            return token
+    raise UsageProblem(f"There is no token {name!r}.", hint="See `token list`.")
+
+
+async def _profile_ids(database: ConnectionPool) -> dict[str, str]:
+    return {profile.name: profile.id for profile in await queries.list_profiles(database)}
+
+
+def _ids(names: list[str] | None, known: dict[str, str]) -> frozenset[str] | None:
+    """Return the ids of profiles by their names; None, which is all, for none."""
+    for name in names or ():
+        if name not in known:
+            raise queries.unknown_profile(name, known)
+    return frozenset(known[name] for name in names) if names else None
+
+
+def _ends_at(expires: str) -> int | None:
+    """Return when `12h`, `90d` or `4w` from now is, in milliseconds; None for `never`."""
+    text = expires.strip().lower()
+    if text == NEVER:
+        return None
+    found = re.fullmatch(r"(\d{1,9})\s*([mhdw])", text, re.ASCII)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST_S:
+        hint = f"Write 30m, 12h, 90d, 4w or {NEVER}."
+        raise UsageProblem(f"The time {expires!r} cannot be used.", hint=hint)
+    return now_ms() + seconds * 1000
+
+
 async def tokens_as_json(database: ConnectionPool, arguments: dict[str, Any]) -> object:
     """Return every token without its text, which is not kept."""
     del arguments
-    known = {profile.name: profile.id for profile in await queries.list_profiles(database)}
+    known = await _profile_ids(database)
     return [_as_json(token, known) for token in await list_tokens(database)]
 
 
