@@ -33,7 +33,7 @@ COMMANDS = {
     "pull": Target("pull:pull", "Write a database's schema as SQL or as a Python module."),
     "drop": Target("down:drop", "Delete the newest migration if it is not applied."),
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),
-    "check": Target("schema:check", "Check folder and database against each other, for CI."),
+    "check": Target("check:check", "Check folder and database against each other, for CI."),
     "rehearse": Target("down:rehearse", "Try pending migrations on a copy of real data."),
     "down": Target("down:down", "Revert migrations, guarded the same way."),
     "adopt": Target("adopt:adopt", "Take over another tool's folder or database."),
