@@ -33,7 +33,7 @@ def commit_each() -> None:
     def apply_one_by_one(batch: Batch, ledger: Any, **values: Any) -> Any:
         steps: tuple[Any, ...] = ()
         for migration in batch.migrations:
-            steps += run_batch(Batch((migration,)), ledger, **values)
+            steps += run_batch(Batch.of((migration,)), ledger, **values)
             ledger.connection.execute("COMMIT")
             ledger.connection.execute("BEGIN IMMEDIATE")
         return steps

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.backup import file_hash
-from local_mcp_gateway.database import Run
+from local_mcp_gateway.database import Run, StopEvent
 from local_mcp_gateway.errors import BackupDamaged, CopyFailed, Interrupted
-from local_mcp_gateway.service.process import StopEvent
 from tests.backup.copying import KEY, RECIPIENTS, a_backup, a_store
 
 

@@ -153,9 +153,8 @@ def test_too_little_room_says_how_much_is_missing(
 
 @pytest.mark.root
 def test_a_disk_that_fills_up_midway_is_told_as_no_room(
-    tmp_path: Path, back_up: Callable[..., Backup], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, back_up: Callable[..., Backup]
 ) -> None:
-    monkeypatch.setattr("local_mcp_gateway.backup.create.require_room", lambda *_, **__: None)
     with small_disk(tmp_path / "small", "64k") as small:
         with pytest.raises(NoRoom, match=r"Cannot write a backup into .*full"):
             back_up(folder=small)

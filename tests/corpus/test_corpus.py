@@ -142,7 +142,7 @@ def step(
     try:
         before = count_rows(connection)
         rebuilds = Rebuilds(connection, limit=100_000) if before.rows else None
-        steps = run_batch(Batch((migration,)), Ledger(connection), rebuilds=rebuilds)
+        steps = run_batch(Batch.of((migration,)), Ledger(connection), rebuilds=rebuilds)
         losses = verify(connection, before, steps)
         if before.rows:
             verify_dependents(connection, before, steps)

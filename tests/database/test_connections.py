@@ -105,7 +105,7 @@ def test_a_failure_is_the_same_situation_for_the_database_and_for_a_backup(
     with pytest.raises(situation) as plain, translated_errors(path):
         fail(path)
     path.unlink(missing_ok=True)
-    with pytest.raises(situation) as named, named_failures("write a backup into", path):
+    with pytest.raises(situation) as named, named_failures(path, doing="write a backup into"):
         fail(path)
     assert type(plain.value) is type(named.value) is situation
     assert str(path) in plain.value.message
@@ -123,7 +123,7 @@ def test_what_may_not_be_written_is_the_database_or_the_backup_that_was_meant(
 ) -> None:
     with pytest.raises(DatabasePathProblem), translated_errors(tmp_path):
         fail(tmp_path)
-    with pytest.raises(BackupFailed), named_failures("write a backup into", tmp_path):
+    with pytest.raises(BackupFailed), named_failures(tmp_path, doing="write a backup into"):
         fail(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_an_error_of_the_statement_itself_is_whoevers_ran_it(tmp_path: Path) -> 
         with pytest.raises(sqlite3.OperationalError) as caught, translated_errors(tmp_path):
             connection.execute("CREAT TABLE notes (body)")
         assert to_gateway_error(caught.value, tmp_path) is None
-        with pytest.raises(BackupFailed), named_failures("read the backup", tmp_path):
+        with pytest.raises(BackupFailed), named_failures(tmp_path, doing="read the backup"):
             connection.execute("SELECT * FROM nothing")
 
 

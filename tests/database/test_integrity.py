@@ -17,9 +17,9 @@ from local_mcp_gateway.database.connections import (
     set_foreign_keys,
     translated_errors,
 )
-from local_mcp_gateway.database.integrity import full_check, pages, probe
+from local_mcp_gateway.database.integrity import full_check, probe
 from local_mcp_gateway.database.run import Run
-from local_mcp_gateway.database.transactions import begin
+from local_mcp_gateway.database.transactions import begin, pages
 from local_mcp_gateway.errors import (
     Damaged,
     DatabaseBusy,

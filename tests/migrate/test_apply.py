@@ -368,7 +368,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 connection.execute("PRAGMA cache_size=5")
 connection.execute("BEGIN IMMEDIATE")
 try:
-    run_batch(Batch(read_folder(Path(sys.argv[2])).migrations), Ledger(connection))
+    run_batch(Batch.of(read_folder(Path(sys.argv[2])).migrations), Ledger(connection))
 except GatewayError as error:
     print(type(error).__name__, error.message)
 """

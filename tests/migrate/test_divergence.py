@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from local_mcp_gateway.database.connections import open_migration, reading
 from local_mcp_gateway.migrate.divergence import Divergence, common_prefix
 from local_mcp_gateway.migrate.folder import Folder, Migration
-from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV, Applied, Ledger
+from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
+from local_mcp_gateway.migrate.ledger import Applied, Ledger
 from local_mcp_gateway.migrate.resolution import resolve
 from tests.migrate.workshop import Workshop, apply_all
 

@@ -89,7 +89,7 @@ class Counted:
 def test_only_tables_with_a_reported_write_are_counted(database: sqlite3.Connection) -> None:
     database.executescript(f"{A} CREATE TABLE b (x); INSERT INTO b VALUES (1);")
     counted = Counted(database)
-    before = count_rows(database, counted.copy)
+    before = count_rows(database, lambda: counted.copy)
     database.execute("DELETE FROM a WHERE id = 1")
     silent = Step("0001_m", 1, 1.0, written=frozenset({"b"}))
     assert verify(database, before, [silent]) == ()

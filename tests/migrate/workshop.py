@@ -123,4 +123,4 @@ def apply_all(
     """Apply migrations as one batch, in the caller's transaction."""
     if not migrations:
         return ()
-    return run_batch(Batch(tuple(migrations)), Ledger(connection, program_version="1"), **options)
+    return run_batch(Batch.of(migrations), Ledger(connection, program_version="1"), **options)

@@ -125,7 +125,7 @@ def _write(path: Path, record: CopyRecord) -> None:
         "listed_at": record.listed_at,
     }
     prepared = temporary_path(path)
-    with named_failures("write", path), temporary_file(prepared) as descriptor:
+    with named_failures(path, doing="write"), temporary_file(prepared) as descriptor:
         write_all(descriptor, (json.dumps(content, indent=1) + "\n").encode())
         os.fsync(descriptor)
         prepared.rename(path)
@@ -298,7 +298,7 @@ def copy_backups(
 def _taking_turns(path: Path) -> Iterator[CopyRecord]:
     """Keep other commands from copying at the same time; yield the record."""
     with ExitStack() as ended_after:
-        with named_failures("write into", path.parent):
+        with named_failures(path.parent, doing="write into"):
             make_folder(path.parent)
             ended_after.enter_context(temporary_file(temporary_path(path.with_suffix(".turn"))))
         yield _load(path)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ from local_mcp_gateway.backup.files import (
     make_folder,
     named_failures,
     next_moment,
-    remove,
     temporary_file,
     temporary_path,
     unsent_folder,
@@ -47,7 +46,6 @@ from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-
 
 STEP_BYTES = 32 << 20
 """Copied between two checks of the deadline, the stop event and the progress bar."""
@@ -79,8 +77,7 @@ def create_backup(
     """
     database = database.resolve()
     folder = backup_folder(database, folder)
-    require_room(database, folder, rehearsed=False)
-    with named_failures("write a backup into", folder):
+    with named_failures(folder, doing="write a backup into"):
         make_folder(folder)
         moment = next_moment(database, folder, datetime.now(UTC))
         path = folder / f"{backup_name(database, moment, before)}.db"
@@ -88,10 +85,9 @@ def create_backup(
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
         temporary = temporary_path(path)
         with temporary_file(temporary) as descriptor:
-            copy_online(database, temporary, deadline_s=deadline_s, run=_half(run, 0))
-            sha256, damage = _read_back(
-                database, temporary, descriptor, full=full, run=_half(run, 1)
-            )
+            written, read = _halves(run)
+            copy_online(database, temporary, deadline_s=deadline_s, run=written)
+            sha256, damage = _read_back(database, temporary, descriptor, full=full, run=read)
             if newest is not None and _has_hash(newest, sha256, run):
                 return record_attempt(newest, before)
             backup = Backup(
@@ -180,13 +176,16 @@ def _has_hash(backup: Backup, sha256: str, run: Run) -> bool:
         return False
 
 
-def _half(run: Run, half: int) -> Run:
-    """Return a run that reports its progress as the first (0) or the second (1) half of this one's."""
+def _halves(run: Run) -> tuple[Run, Run]:
+    """Return a run that reports its progress as the first half of this one's, and one as the second."""
 
-    def progress(phase: str, done: int, total: int) -> None:
-        run.progress(phase, (half * total + done) // 2, total)
+    def first(phase: str, done: int, total: int) -> None:
+        run.progress(phase, done // 2, total)
 
-    return replace(run, progress=progress)
+    def second(phase: str, done: int, total: int) -> None:
+        run.progress(phase, (total + done) // 2, total)
+
+    return replace(run, progress=first), replace(run, progress=second)
 
 
 def _read_back(
@@ -231,17 +230,11 @@ def scratch_copy(backup: Backup) -> Iterator[Path]:
     is flushed. The next start's cleanup removes a copy that a crash left.
     """
     path = temporary_path(backup.path.with_name(f"{backup.name}-rehearsal-{os.getpid()}.db"))
-    with named_failures("write a copy for the rehearsal to", path):
-        copied = temporary_file(path)
-        descriptor = copied.__enter__()
-    try:
-        with named_failures("write a copy for the rehearsal to", path):
+    with ExitStack() as held:
+        with named_failures(path, doing="write a copy for the rehearsal to"):
+            descriptor = held.enter_context(temporary_file(path))
             copy_bytes(backup.path, descriptor)
         yield path
-    finally:
-        copied.__exit__(None, None, None)
-        with suppress(OSError):
-            remove(path)
 
 
 HASH_CHUNK_BYTES = 1 << 20
@@ -256,7 +249,7 @@ def verify_backup(backup: Backup, *, run: Run = UNWATCHED) -> None:
 
     Reads only. Needs no lock: a listed backup is never written again.
     """
-    with named_failures("read the backup", backup.path):
+    with named_failures(backup.path, doing="read the backup"):
         size = backup.path.stat().st_size
         if size != backup.bytes:
             raise BackupDamaged(
@@ -330,11 +323,7 @@ class Job(threading.Thread):
         return self._result
 
 
-def file_hash(
-    path: Path,
-    *,
-    run: Run = UNWATCHED,
-) -> str:
+def file_hash(path: Path, *, run: Run = UNWATCHED) -> str:
     """Return the SHA-256 of a file in hex; raises Interrupted when asked to stop."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(HASH_CHUNK_BYTES))
@@ -393,7 +382,7 @@ def require_room(database: Path, folder: Path, *, rehearsed: bool = True) -> Non
 
 def require_free(folder: Path, needed: int, *, what: str) -> None:
     """Raise NoRoom unless that many bytes are free where the folder is, or will be created."""
-    with named_failures("look at the free room of", folder):
+    with named_failures(folder, doing="look at the free room of"):
         free = free_bytes(folder)
     if free < needed:
         raise NoRoom(

@@ -16,8 +16,9 @@ import fcntl
 import os
 import re
 import sqlite3
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,8 +171,12 @@ def temporary_file(path: Path) -> Iterator[int]:
     The flock tells `clean_up` that its writer lives; SIGKILL frees it. SQLite's own locks on the same
     file are of another kind and do not conflict.
     """
-    clear(path)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, PRIVATE_FILE)
+    except FileExistsError:
+        clear(path)
+        descriptor = os.open(path, flags, PRIVATE_FILE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
@@ -261,12 +266,8 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
     return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
 
 
-def named_failures(doing: str, path: Path) -> AbstractContextManager[None]:
-    """Translate what SQLite or the system raises; `doing` completes "Cannot …".
-
-    What the table of errors does not have is a BackupFailed.
-    """
-    return translated_errors(path, doing=doing, otherwise=BackupFailed)
+named_failures = partial(translated_errors, otherwise=BackupFailed)
+"""`named_failures(path, doing="write")` raises a BackupFailed for what the table of errors does not have."""
 
 
 def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
@@ -278,7 +279,7 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
     database = database.resolve()
     backups = backup_folder(database, folder)
     gone: list[Path] = []
-    with named_failures("put away what a crash left beside", database):
+    with named_failures(database, doing="put away what a crash left beside"):
         for path in _entries(backups, rf"\.{re.escape(database.stem)}-.*"):
             gone += _settle(path)
         # Of the database, and of a file that is named after it, such as its `.token`.

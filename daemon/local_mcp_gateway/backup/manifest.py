@@ -10,6 +10,8 @@ import json
 import os
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import compress
+from operator import not_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -226,11 +228,15 @@ def is_of(backup: Backup, database: Path) -> bool:
     A database may have been moved since, with its backups or without: a backup that belongs to no other
     existing database counts as its own.
     """
+    return _is_of(backup, database.resolve(), backup_folder(database))
+
+
+def _is_of(backup: Backup, real: Path, beside: Path) -> bool:
     if backup.database is None:
         return True
-    made_of, real = Path(backup.database), database.resolve()
-    beside = made_of.name == real.name and backup.path.parent == backup_folder(real)
-    return made_of == real or beside or not made_of.exists()
+    made_of = Path(backup.database)
+    is_beside = made_of.name == real.name and backup.path.parent == beside
+    return made_of == real or is_beside or not made_of.exists()
 
 
 def read_catalog(database: Path, folder: Path | None = None) -> BackupCatalog:
@@ -250,10 +256,12 @@ def read_catalog(database: Path, folder: Path | None = None) -> BackupCatalog:
     ]
     backups = [item for item in found if isinstance(item, Backup)]
     backups.sort(key=lambda backup: (backup.created_at, backup.name), reverse=True)
+    real, beside = database.resolve(), backup_folder(database)
+    own = [_is_of(backup, real, beside) for backup in backups]
     return BackupCatalog(
-        backups=tuple(backup for backup in backups if is_of(backup, database)),
+        backups=tuple(compress(backups, own)),
         unusable=tuple(item for item in found if isinstance(item, UnusableBackup)),
-        foreign=tuple(backup for backup in backups if not is_of(backup, database)),
+        foreign=tuple(compress(backups, map(not_, own))),
     )
 
 
@@ -339,7 +347,7 @@ def mark_plain_secrets(backup: Backup) -> Backup:
 def _rewritten(backup: Backup) -> Backup:
     """Replace the manifest by what the backup says now."""
     with (
-        named_failures("write the manifest of", backup.path),
+        named_failures(backup.path, doing="write the manifest of"),
         _manifest_file(backup) as prepared,
     ):
         prepared.rename(backup.manifest)
@@ -446,7 +454,7 @@ def remove_backups(backups: Iterable[Backup]) -> None:
     A backup is delisted first; if killed after that, the next cleanup removes its file.
     """
     for backup in backups:
-        with named_failures("remove the backup", backup.path):
+        with named_failures(backup.path, doing="remove the backup"):
             delisted = backup.manifest.with_name(f".{backup.manifest.name}{DELISTED}")
             backup.manifest.rename(delisted)
             flush(backup.path.parent)

@@ -83,7 +83,7 @@ def swap(
     database open, before anything is changed.
     """
     real = database.resolve()
-    with named_failures("replace", real), _at_rest(real) as sound:
+    with named_failures(real, doing="replace"), _at_rest(real) as sound:
         if seen is not None and not _is_as_seen(real, seen):
             raise DatabaseBusy(f"Another program has written to {real} meanwhile.")
         if aside is not None and real.exists():
@@ -136,7 +136,7 @@ def _at_rest(real: Path) -> Iterator[bool]:
     try:
         try:
             require_own_logs(real)
-            with named_failures("take over", real):
+            with named_failures(real, doing="take over"):
                 _make_one_file(connection, real)
             sound = True
         except (Damaged, NotADatabase, ForeignLog):
@@ -225,7 +225,7 @@ def restore_backup(
     real = database.resolve()
     require_free(real.parent, backup.bytes + MARGIN_BYTES, what="the restored database")
     staged = staged_path(real)
-    with named_failures("stage the backup as", staged), temporary_file(staged) as descriptor:
+    with named_failures(staged, doing="stage the backup as"), temporary_file(staged) as descriptor:
         _stage(backup, staged, descriptor, annotate, run)
         aside = aside_path(real, datetime.now(UTC)) if real.exists() else None
         swap(real, staged, aside=aside)

@@ -109,7 +109,7 @@ def rebase_rows(
     `database`. `prepare` registers what its checks and indexes call. Triggers do not run: what they
     wrote is among the rows that are carried over.
     """
-    with named_failures("carry rows over into", target), closing(open_scratch(target)) as new:
+    with named_failures(target, doing="carry rows over into"), closing(open_scratch(target)) as new:
         prepare(new)
         new.execute("ATTACH ? AS live", (f"{uri(database)}?mode=ro",))
         new.execute("ATTACH ? AS base", (f"{uri(base)}?mode=ro&immutable=1",))
@@ -275,7 +275,7 @@ def rows_lost(
     Damaged and the like if one of the two cannot be read, Interrupted if it takes longer than
     `limit_s`: every row is read several times.
     """
-    with named_failures("compare", database), reading(database, locked=locked) as now:
+    with named_failures(database, doing="compare"), reading(database, locked=locked) as now:
         if limit_s is not None:
             until = monotonic() + limit_s
             now.set_progress_handler(lambda: int(monotonic() > until), _OPS_BETWEEN_LOOKS)

@@ -239,7 +239,7 @@ def _is_original(path: Path) -> bool:
     from local_mcp_gateway.database import open_immutable
     from local_mcp_gateway.migrate import find_original
 
-    with named_failures("read", path), closing(open_immutable(path)) as reader:
+    with named_failures(path, doing="read"), closing(open_immutable(path)) as reader:
         return find_original(reader) is not None
 
 

@@ -150,7 +150,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
     """
     import signal  # imported only by long-running commands
 
-    from local_mcp_gateway.service import StopEvent
+    from local_mcp_gateway.database import StopEvent
 
     stop = StopEvent()
     previous = {

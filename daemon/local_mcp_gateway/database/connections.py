@@ -103,7 +103,7 @@ def open_migration(path: Path) -> sqlite3.Connection:
     before the migration's own transaction. EXTRA survives a power cut in every mode (in WAL it is
     FULL). The caller holds the `DatabaseLock`: switching a new file to WAL would race otherwise.
     """
-    new = not has_content(path)
+    new = not path.exists() or path.stat().st_size == 0
     if new:
         _create_private(path)
     connection = _connect(f"{uri(path)}?mode=rw")
@@ -131,12 +131,14 @@ def survive_power_cut(connection: sqlite3.Connection) -> None:
 def open_reader(path: Path, *, locked: bool = False, again: bool = False) -> sqlite3.Connection:
     """Open the database read-only; never create it, never wait for a writer in WAL.
 
-    A caller that holds the `DatabaseLock` passes `locked`: its handle may write, so that closing it
-    removes SQLite's `-wal` and `-shm` files; a read-only handle has to leave them. A caller that may
+    A caller that holds the `DatabaseLock` passes `locked`: the path is known to be a file, and the handle
+    may write, so that closing it removes SQLite's `-wal` and `-shm` files; a read-only handle has to
+    leave them. A caller that may
     have the file open already passes `again`: its logs were checked then, and checking them opens the
     file past SQLite, which drops the locks of this process.
     """
-    require_database_file(path)
+    if not locked:
+        require_database_file(path)
     if not path.exists():
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
     if locked:
@@ -357,8 +359,7 @@ def translated_errors(
     try:
         yield
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
-        known = readable(error) if isinstance(error, UnicodeDecodeError) else error
-        problem = known and to_gateway_error(known, path, doing=doing, otherwise=otherwise)
+        problem = to_gateway_error(error, path, doing=doing, otherwise=otherwise)
         if problem is None:
             raise
         raise problem from error
@@ -374,13 +375,17 @@ def readable(error: UnicodeDecodeError) -> sqlite3.DatabaseError | None:
 
 
 def to_gateway_error(
-    error: OSError | sqlite3.Error,
+    error: OSError | sqlite3.Error | UnicodeDecodeError,
     path: Path | str,
     *,
     doing: str = "",
     otherwise: type[GatewayError] | None = None,
 ) -> GatewayError | None:
     """Return the gateway error for an error of SQLite or the system, None where the table has none."""
+    if isinstance(error, UnicodeDecodeError):
+        if (meant := readable(error)) is None:
+            return None
+        error = meant
     kind = _kind(error)
     if otherwise is not None and kind in (None, DatabasePathProblem):
         kind = otherwise
@@ -388,11 +393,11 @@ def to_gateway_error(
         return None
     if isinstance(error, OSError):
         where = error.filename or path
-        readable = (
-            error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and kind is DatabasePathProblem
-        )
         hint = (
-            "Make it writable for this user, or give another with --database." if readable else None
+            "Make it writable for this user, or give another with --database."
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+            and kind is DatabasePathProblem
+            else None
         )
         said = f"Cannot {doing} {path}: {error.strerror or error}" if doing else None
         return kind(

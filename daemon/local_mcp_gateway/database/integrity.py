@@ -22,6 +22,8 @@ from local_mcp_gateway.database.connections import (
     open_scratch,
     readable,
     require_database_file,
+    require_own_logs,
+    to_gateway_error,
     translated_errors,
     uri,
 )
@@ -35,6 +37,9 @@ REBUILD_INDEXES = (
     " them."
 )
 """Which of the two is damaged cannot be seen."""
+FULL_CHECK_BYTES = 64 << 20
+"""Default maximum size for a full check, which takes a third of a second then: a damaged index, or a page
+that was never written and is a valid, older one, shows only where table and index disagree."""
 _HEADER_BYTES = 100
 _OPS_BETWEEN_LOOKS = 20_000
 # Violations of the data's rules, not damage to the file: they are older, and a migration may fix them.
@@ -60,7 +65,7 @@ def probe(
     quick_check_limit_s: float = 10.0,
     run: Run = UNWATCHED,
 ) -> Probe:
-    """Check the file; raise NotADatabase, Damaged or DatabasePathProblem. The lock is held.
+    """Check the file; raise NotADatabase, Damaged, ForeignLog or DatabasePathProblem. The lock is held.
 
     An empty database is new, however large its file: a first start that was killed leaves one
     behind, and the next start must behave as if it had not.
@@ -69,6 +74,7 @@ def probe(
     header, size = _header(database)
     if size == 0:
         return Probe("new", 0, _since(begun))
+    require_own_logs(database)
     page_size = int.from_bytes(header[16:18], "big")
     pages = int.from_bytes(header[28:32], "big")
     page_size = 65_536 if page_size == 1 else page_size
@@ -89,6 +95,21 @@ def probe(
     if empty:
         return Probe("new", size, _since(begun))
     return Probe("checked", size, _since(begun), complete)
+
+
+def check_sound(
+    reader: sqlite3.Connection,
+    path: Path,
+    *,
+    full: bool,
+    limit_s: float | None = None,
+    run: Run = UNWATCHED,
+) -> None:
+    """Raise Damaged unless the file is sound: checked in full, or quickly and within `limit_s`."""
+    if full:
+        full_check(reader, path, run=run)
+    else:
+        quick_check(reader, path, limit_s=limit_s, run=run)
 
 
 def quick_check(
@@ -157,14 +178,13 @@ def _run_check(
 
     connection.set_progress_handler(look, _OPS_BETWEEN_LOOKS)
     try:
-        with translated_errors(database):
-            damage = findings(connection, pragma)
-    except Exception as error:
-        cause = error.__cause__
-        interrupted = getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
-        if interrupted and not run.stopped:
+        damage = findings(connection, pragma)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT and not run.stopped:
             return False
-        raise
+        if (problem := to_gateway_error(error, database)) is None:
+            raise
+        raise problem from error
     finally:
         connection.set_progress_handler(None, 0)
     if damage:
@@ -243,47 +263,6 @@ def _header(database: Path) -> tuple[bytes, int]:
 
 def _since(begun: float) -> float:
     return (time.perf_counter() - begun) * 1000
-
-
-COMPARED_BYTES = 16 << 20
-"""Maximum size for comparing pages: some 10 ms, and memory for it twice."""
-_HEADER_BYTES = 100
-_BETWEEN_COUNTERS = (slice(0, 18), slice(20, 24), slice(28, 92))
-"""The header bytes that say how and when the file was written (journal mode, change counter,
-valid-for, SQLite's version) are left out: COMMIT itself changes those."""
-
-
-class Pages(NamedTuple):
-    """What a connection sees, uncommitted changes included."""
-
-    content: bytes
-    version: int
-    """Changes when another connection has written (`PRAGMA data_version`)."""
-
-    def agree(self, other: Pages) -> bool:
-        """Return whether both connections saw the same pages, without copying them once more."""
-        return (
-            len(self.content) == len(other.content)
-            and self.content.endswith(memoryview(other.content)[_HEADER_BYTES:])
-            and all(self.content[part] == other.content[part] for part in _BETWEEN_COUNTERS)
-        )
-
-
-def pages(connection: sqlite3.Connection) -> Pages | None:
-    """Read every page through the connection's own cache; None where COMMIT may move pages.
-
-    Needs memory of the database's size.
-    """
-    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
-        return None
-    content = connection.serialize()
-    return Pages(content, data_version(connection))
-
-
-def data_version(connection: sqlite3.Connection) -> int:
-    """Return a number that changes whenever another connection has written."""
-    (version,) = connection.execute("PRAGMA data_version").fetchone()
-    return int(version)
 
 
 def row_counts(connection: sqlite3.Connection) -> dict[str, int]:

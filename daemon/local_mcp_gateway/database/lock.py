@@ -35,10 +35,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from local_mcp_gateway.database.connections import require_database_file, translated_errors
+from local_mcp_gateway.database.connections import (
+    require_database_file,
+    to_gateway_error,
+)
 from local_mcp_gateway.errors import (
     DatabasePathProblem,
-    GatewayError,
     Interrupted,
     LockHeld,
     NotADatabase,
@@ -102,6 +104,8 @@ class DatabaseLock:
         self._descriptor = -1
         self.file = -1
         """A descriptor of the database, with the lock on the file itself."""
+        self.stopped_before: dict[str, int] | None = None
+        """What the clean stop before this process recorded; None if a holder in between crashed."""
         self._clean = False
         self._last_stop: dict[str, int] | None = None
         self._accepted: dict[str, int] | None = None
@@ -115,11 +119,11 @@ class DatabaseLock:
             self._acquire()
             found = _read(self._descriptor)
             before = found.get("stopped")
-            self._last_stop = _stamp(before) or _stamp(found.get("last_stop"))
+            self.stopped_before = _stamp(before)
+            self._last_stop = self.stopped_before or _stamp(found.get("last_stop"))
             self._accepted = _stamp(found.get("file"))
             record = {"holder": _myself()._asdict(), "stopped_before": before}
-            with translated_errors(self.path):
-                _write(self._descriptor, record | self._kept())
+            self._record(record | self._kept())
         except BaseException:
             self._close()
             raise
@@ -153,14 +157,15 @@ class DatabaseLock:
         Raises DatabasePathProblem for a file that cannot be written.
         """
         try:
-            with translated_errors(self.database):
-                descriptor = open_file(self.database, os.O_RDWR)
+            descriptor = open_file(self.database, os.O_RDWR)
         except FileNotFoundError:
             return True
-        except (OSError, GatewayError):
+        except OSError as error:
             if self._replaces:
                 return True
-            raise
+            if (problem := to_gateway_error(error, self.database)) is None:
+                raise
+            raise problem from error
         if self.file >= 0 and os.path.sameopenfile(self.file, descriptor):
             os.close(descriptor)
             return True
@@ -180,13 +185,20 @@ class DatabaseLock:
         now = {"device": file.st_dev, "inode": file.st_ino, "lock_inode": lock.st_ino}
         if now != self._accepted:
             self._accepted = now
-            with translated_errors(self.path):
-                _write(self._descriptor, _read(self._descriptor) | self._kept())
+            self._record(_read(self._descriptor) | self._kept())
 
     def distrust_file(self) -> None:
         """Record another file than this one as the one that was accepted last."""
         lock = os.fstat(self._descriptor)
         self._accepted = {"device": lock.st_dev, "inode": 0, "lock_inode": lock.st_ino}
+
+    def _record(self, record: dict[str, Any]) -> None:
+        try:
+            _write(self._descriptor, record)
+        except OSError as error:
+            if (problem := to_gateway_error(error, self.path)) is None:
+                raise
+            raise problem from error
 
     def _kept(self) -> dict[str, object]:
         kept = {"last_stop": self._last_stop, "file": self._accepted}
@@ -285,8 +297,9 @@ def read_holder(database: Path) -> Holder | None:
 
 
 def stopped_before(database: Path) -> dict[str, int] | None:
-    """Return what the last clean stop recorded, if no process has held the lock since but the present one."""
-    return _recorded(database, "stopped_before")
+    """Return what the last clean stop recorded, if this process has held the lock since, and no other."""
+    lock = _held.get(os.path.realpath(database))
+    return None if lock is None else lock.stopped_before
 
 
 def last_stop(database: Path) -> dict[str, int] | None:
@@ -310,17 +323,15 @@ def accepted_file(database: Path) -> tuple[int, int] | None:
 
 
 def stamp(database: Path) -> dict[str, int] | None:
-    """Return a fingerprint of the closed file's state; None where there is no file.
+    """Return a fingerprint of the closed file's state; None where there is no file. The lock is held.
 
     In WAL not every commit increases the change counter, so the sizes and times of the file and
     of a remaining write-ahead log (if a reader closed last) belong to it.
     """
-    try:
-        with os.fdopen(open_file(database), "rb") as file:
-            status = os.fstat(file.fileno())
-            header = file.read(28)
-    except OSError:
+    descriptor = held_file(database)
+    if descriptor < 0:
         return None
+    status, header = os.fstat(descriptor), os.pread(descriptor, 28, 0)
     try:
         log = Path(f"{database}-wal").stat()
     except OSError:

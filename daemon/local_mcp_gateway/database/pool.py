@@ -32,6 +32,7 @@ from local_mcp_gateway.database.connections import (
     SIDE_FILES,
     reading,
     require_database_file,
+    to_gateway_error,
     translated_errors,
 )
 from local_mcp_gateway.database.lock import distrust_file, leave_side_files
@@ -88,8 +89,11 @@ class ConnectionPool:
         """Return every row of one SELECT, as of the last COMMIT."""
         reader = await self._idle.get()
         try:
-            with translated_errors(self.path):
-                return list(await reader.execute_fetchall(sql, parameters))
+            return list(await reader.execute_fetchall(sql, parameters))
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            if (problem := to_gateway_error(error, self.path)) is None:
+                raise
+            raise problem from error
         finally:
             self._idle.put_nowait(reader)
 

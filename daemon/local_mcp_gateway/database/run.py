@@ -6,6 +6,8 @@ checks, a backup, the migrations.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import field
 from time import perf_counter
@@ -16,8 +18,6 @@ from local_mcp_gateway.formats import size
 from local_mcp_gateway.frozen import frozen
 
 if TYPE_CHECKING:
-    import threading
-
     from local_mcp_gateway.log import Emit
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -77,6 +77,39 @@ class Phases:
     def ms(self, phase: str) -> float:
         """Return the milliseconds of one phase so far, for its log event."""
         return round(self.durations_ms[phase], 3)
+
+
+POLL_S: Final = 0.05
+"""Between two looks of a `StopEvent` that is waited for."""
+
+
+class StopEvent(threading.Event):
+    """An event without a lock, safe to set from a signal handler.
+
+    A signal handler runs between two bytecodes of the main thread. `threading.Event.set` holds a lock for a
+    few of them, so a second signal at that moment would deadlock on the first one's lock. That happens: a
+    dying supervisor sends its worker several signals in a row, and people press Ctrl-C twice.
+    """
+
+    _asked = False
+
+    def set(self) -> None:
+        """Request a stop; also from a signal handler that interrupts another one."""
+        self._asked = True
+
+    def is_set(self) -> bool:
+        """Tell whether a stop was requested."""
+        return self._asked
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait `timeout` seconds, or until about `POLL_S` after a stop request; return whether there was one."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._asked:
+            left = POLL_S if until is None else until - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(left, POLL_S))
+        return self._asked
 
 
 @frozen

@@ -11,7 +11,7 @@ import os
 import sqlite3
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.database.connections import (
     is_empty,
@@ -21,13 +21,7 @@ from local_mcp_gateway.database.connections import (
     set_foreign_keys,
     translated_errors,
 )
-from local_mcp_gateway.database.integrity import (
-    COMPARED_BYTES,
-    data_version,
-    full_check,
-    pages,
-    quick_check,
-)
+from local_mcp_gateway.database.integrity import FULL_CHECK_BYTES, check_sound
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DiskProblem
 
@@ -35,12 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local_mcp_gateway.database.connections import Connection
-    from local_mcp_gateway.database.integrity import Pages
-
-FULL_CHECK_BYTES = 64 << 20
-"""Default maximum size for a full check, which takes a third of a second then: a damaged index, or a page
-that was never written and is a valid, older one, shows only where table and index disagree."""
-
 
 EMPTYING_MS = 100
 """Longest wait for readers, in milliseconds, to empty the WAL after a COMMIT."""
@@ -172,21 +160,6 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def check_sound(
-    reader: Connection,
-    path: Path,
-    *,
-    full: bool,
-    limit_s: float | None = None,
-    run: Run = UNWATCHED,
-) -> None:
-    """Raise Damaged unless the file is sound: checked in full, or quickly and within `limit_s`."""
-    if full:
-        full_check(reader, path, run=run)
-    else:
-        quick_check(reader, path, limit_s=limit_s, run=run)
-
-
 @contextmanager
 def staged_transaction(
     staged: Path,
@@ -236,3 +209,45 @@ def database_bytes(database: Path) -> int:
         with suppress(FileNotFoundError):
             total += path.stat().st_size
     return total
+
+
+COMPARED_BYTES = 16 << 20
+"""Maximum size for comparing pages: some 10 ms, and memory for it twice."""
+_HEADER_BYTES = 100
+"""Of a database file (file format §1.3)."""
+_BETWEEN_COUNTERS = (slice(0, 18), slice(20, 24), slice(28, 92))
+"""The header bytes that say how and when the file was written (journal mode, change counter,
+valid-for, SQLite's version) are left out: COMMIT itself changes those."""
+
+
+class Pages(NamedTuple):
+    """What a connection sees, uncommitted changes included."""
+
+    content: bytes
+    version: int
+    """Changes when another connection has written (`PRAGMA data_version`)."""
+
+    def agree(self, other: Pages) -> bool:
+        """Return whether both connections saw the same pages, without copying them once more."""
+        return (
+            len(self.content) == len(other.content)
+            and self.content.endswith(memoryview(other.content)[_HEADER_BYTES:])
+            and all(self.content[part] == other.content[part] for part in _BETWEEN_COUNTERS)
+        )
+
+
+def pages(connection: sqlite3.Connection) -> Pages | None:
+    """Read every page through the connection's own cache; None where COMMIT may move pages.
+
+    Needs memory of the database's size.
+    """
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        return None
+    content = connection.serialize()
+    return Pages(content, data_version(connection))
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """Return a number that changes whenever another connection has written."""
+    (version,) = connection.execute("PRAGMA data_version").fetchone()
+    return int(version)

@@ -129,6 +129,7 @@ def back_up_now(context: GuardContext, *, before: str | None = None) -> Backup:
     with reading(context.database) as reader:
         ledger = context.ledger(reader)
         fingerprint, applied = ledger.fingerprint(), ledger.names()
+    require_room(context.database, context.backup_folder, rehearsed=False)
     return back_up(context, before=before, fingerprint=fingerprint, applied=applied, full=True)
 
 
@@ -188,7 +189,7 @@ def _copy_as_backup(database: Path, file: Path, run: Run) -> Backup:
 
 def _as_backup(database: Path, file: Path, made: datetime, run: Run) -> Backup:
     """Describe a file without a manifest as a backup; a restore checks the file itself."""
-    with named_failures("read", file), closing(open_immutable(file)) as reader:
+    with named_failures(file, doing="read"), closing(open_immutable(file)) as reader:
         ledger = Ledger(reader)
         return Backup(
             path=file,
@@ -226,7 +227,7 @@ def reset_guarded(
         identity = _identity(real)
         staged = staged_path(real)
         try:
-            with named_failures("put a fresh database at", real):
+            with named_failures(real, doing="put a fresh database at"):
                 remove(staged)
                 policy = replace(context.policy, fresh=True)  # a killed reset leaves a lock file
                 with guarded(
@@ -306,7 +307,7 @@ def take_over_guarded(
             with ExitStack() as writers_out, translated_errors(context.database):
                 live = writers_out.enter_context(closing(open_migration(real)))
                 seen = hold_still(live, real)
-                with named_failures("put the new database at", real):
+                with named_failures(real, doing="put the new database at"):
                     done, backup = _write_new(context, live, staged, write, confirm)
                     writers_out.close()
                     swap(real, staged, aside=None, seen=seen, keeps_mode=False)

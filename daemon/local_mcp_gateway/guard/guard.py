@@ -72,7 +72,10 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
 
 
 def remake_plan(context: GuardContext, live: Ledger, plan: Plan) -> Plan:
-    """Make the plan again; the caller holds SQLite's write lock."""
+    """Make the plan again; the caller holds SQLite's write lock.
+
+    Only the database may have changed since, unless dev mode has journaled files.
+    """
     context.phases.begin("read")
     return _plan(context, plan, live)._replace(done=plan.done)
 
@@ -84,16 +87,20 @@ def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> 
     read, unless dev mode has journaled some of them since.
     """
     policy = context.policy
-    if before is not None and not before.has_new_files:
-        folder = before.folder
+    known = before if before is not None and not before.has_new_files else None
+    if known is not None and ledger is not None and known.still_fits(ledger):
+        plan = known._replace(drift=(), applied_by_hand=None)
     else:
-        folder = read_folder(context.migrations, journal_new_files=policy.journal_new_files)
-    plan = Plan.read(
-        folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=context.prepare
-    )
-    if plan.problems:
-        raise HistoryRefused(plan.problems)
-    plan = plan.up_to(policy.to)
+        if known is None:
+            folder = read_folder(context.migrations, journal_new_files=policy.journal_new_files)
+        else:
+            folder = known.folder
+        plan = Plan.read(
+            folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=context.prepare
+        )
+        if plan.problems:
+            raise HistoryRefused(plan.problems)
+        plan = plan.up_to(policy.to)
     if ledger is not None:
         plan = plan.with_drift(ledger, context.prepare)
     drift = plan.drift
@@ -167,6 +174,7 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
     rehearsed and committed by itself, and the whole rest is rehearsed before its first batch.
     """
     backup: Backup | None = None
+    backups: tuple[Backup, ...] = ()
     if plan.pending:
         # Most starts end here and do not pay for it.
         from local_mcp_gateway.migrate import apply_batch
@@ -188,6 +196,7 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                         applied=applied,
                         replicated=None if plan.done else replicated,
                     )
+                    backups = transaction.backups
                 rehearsal = _rehearse(context, backup, plan) if backup else None
                 last = plan.batches[0].migrations[-1].tag
                 rehearsed = rehearsal.results[last] if rehearsal else None
@@ -212,7 +221,7 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                 )
                 # A kill between this and COMMIT leaves it journaled and pending: the next start applies it.
                 plan.journal_new(plan.batches[0].migrations)
-                transaction.commit()
+                transaction.commit(result.fingerprint)
             for step in result.steps:
                 context.emit("migration.applied", **step.as_fields())
             plan = plan.after(result)
@@ -222,10 +231,8 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
         _name_committed(error, plan)
         raise
     finally:
-        if backup:
-            prune_backups(
-                context, refused=bool(plan.pending)
-            )  # retries of a failing start would fill the disk
+        if backups:  # retries of a failing start would fill the disk
+            prune_backups(context, backups, refused=bool(plan.pending))
     return _report(context, plan, backup, fresh=fresh)
 
 

@@ -193,7 +193,7 @@ def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
             folder = Path(stack.enter_context(place))
         require_room(source, folder, rehearsed=False)
         path = temporary_path(folder / f"{stem}-trial-{os.getpid()}.db")
-        with named_failures("write a copy for the rehearsal into", folder):
+        with named_failures(folder, doing="write a copy for the rehearsal into"):
             make_folder(folder)
             stack.enter_context(temporary_file(path))
             copy_online(source, path, run=replace(context, progress=copied))

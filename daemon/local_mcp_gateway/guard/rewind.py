@@ -158,7 +158,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
         live = writers_out.enter_context(closing(open_migration(real)))
         seen = hold_still(live, real)
         for point in restore_points(context, divergence):
-            with named_failures("write", staged), temporary_file(staged) as descriptor:
+            with named_failures(staged, doing="write"), temporary_file(staged) as descriptor:
                 done = rewind_database(context, divergence, point, staged, descriptor)
                 if done is None:
                     continue
@@ -257,7 +257,7 @@ def _by_downs(context: GuardContext, divergence: Divergence, path: Path, descrip
 
 def _by_backup(backup: Backup, path: Path, descriptor: int) -> bool:
     try:
-        with named_failures("copy the backup to", path):
+        with named_failures(path, doing="copy the backup to"):
             copy_bytes(backup.path, descriptor)
             return checked_hash(path, "quick_check") == backup.sha256
     except (BackupDamaged, BackupFailed):
@@ -270,7 +270,7 @@ def _from_before(context: GuardContext, divergence: Divergence) -> Iterator[tupl
     for backup in list_backups(context.database, context.backup_folder):
         try:
             with (
-                named_failures("read the backup", backup.path),
+                named_failures(backup.path, doing="read the backup"),
                 closing(open_immutable(backup.path)) as reader,
             ):
                 held = [row.hash for row in Ledger(reader).rows(brief=True)]
@@ -321,7 +321,7 @@ def rewind_database(
                 context.database, base, staged, prepare=context.prepare, ignored=Ledger.TABLES
             )
         lost = _lost(context, staged)
-    with named_failures("finish", staged):
+    with named_failures(staged, doing="finish"):
         _finish(context, point, staged, done)
     context.checkpoint()
     if done.plan is not None:
@@ -363,7 +363,7 @@ def _as_it_came_to_be(
     folder = context.backup_folder
     stem = context.database.resolve().stem
     base = temporary_path(folder / f"{stem}-base-{os.getpid()}.db")
-    with named_failures("write a copy for the comparison into", folder):
+    with named_failures(folder, doing="write a copy for the comparison into"):
         make_folder(folder)
         with temporary_file(base) as descriptor:
             point.make(base, descriptor)

@@ -16,7 +16,7 @@ import os
 import shlex
 from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import (
@@ -37,7 +37,6 @@ from local_mcp_gateway.database import (
     check_sound,
     commit_and_compare,
     database_bytes,
-    has_content,
     last_stop,
     make_durable,
     open_immutable,
@@ -59,7 +58,7 @@ from local_mcp_gateway.formats import counted
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from local_mcp_gateway.backup import Backup
@@ -105,8 +104,6 @@ def _report_holder(context: GuardContext, holder: Holder | None) -> None:
 
 
 def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
-    if has_content(context.database):
-        require_own_logs(context.database)
     found = probe(
         context.database,
         quick_check_limit_s=context.policy.quick_check_limit_s,
@@ -191,8 +188,8 @@ class WriteTransaction:
     ) -> None:
         self.connection = connection
         self.ledger = context.ledger(connection)
-        self.backup: Backup | None = None
-        """Of the database as it was before this transaction."""
+        self.backups: tuple[Backup, ...] = ()
+        """All that there are, newest first, once this transaction has made one of the database before it."""
         self.fingerprint = ""
         """Of the schema that was committed."""
         self._closed_after = closed_after
@@ -228,7 +225,8 @@ class WriteTransaction:
                 full=full,
                 newest=newest,
             )
-        self.backup = backup
+        others = listed[1:] if newest is not None and backup.name == newest.name else listed
+        self.backups = (backup, *others)
         if replicated is not None:
             self.ledger.note_replicated(replicated, backup=backup.name)
         context.checkpoint()
@@ -244,11 +242,14 @@ class WriteTransaction:
         self._closed_after.callback(os.close, descriptor)
         return holds(backup, descriptor, run=self._context)
 
-    def commit(self) -> None:
-        """Commit the transaction. From here on no signal stops the work."""
+    def commit(self, fingerprint: str = "") -> None:
+        """Commit the transaction. From here on no signal stops the work.
+
+        `fingerprint`: of the schema, if the caller knows it.
+        """
         self._context.checkpoint()
         self._context.phases.begin("commit")
-        self.fingerprint = self.ledger.fingerprint()
+        self.fingerprint = fingerprint or self.ledger.fingerprint()
         with _told_as_committed(self._context):
             commit_and_compare(self.connection, self._context.database)
 
@@ -293,7 +294,7 @@ def _check_before(context: GuardContext, *, backs_up: bool, damaged: bool) -> bo
     size = database_bytes(context.database)
     limit = context.policy.full_check_limit_bytes
     full = size <= limit
-    if damaged or not has_content(context.database):
+    if damaged or not size:
         return full
     context.phases.begin("check")
     if not full:
@@ -355,13 +356,24 @@ def _report_backup(context: GuardContext, backup: Backup, newest: Backup | None)
 
 
 @contextmanager
-def reading_backup(context: GuardContext, backup: Backup | None) -> Iterator[Connection | None]:
-    """Open the backup that was made just now, which nobody writes to; None where there is none."""
+def reading_backup(
+    context: GuardContext, backup: Backup | None
+) -> Iterator[Callable[[], Connection] | None]:
+    """Yield what opens the backup that was made just now, which nobody writes to; None if none was made.
+
+    Most migrations remove no row, and never open it.
+    """
     if backup is None:
         yield None
         return
-    with closing(open_immutable(backup.path)) as reader:
-        context.prepare(reader)
+    with ExitStack() as opened:
+
+        @cache
+        def reader() -> Connection:
+            connection = opened.enter_context(closing(open_immutable(backup.path)))
+            context.prepare(connection)
+            return connection
+
         yield reader
 
 
@@ -399,8 +411,10 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
 
 
-def prune_backups(context: GuardContext, *, refused: bool = False) -> None:
-    """Remove the backups that the policy no longer keeps; report a failure and go on.
+def prune_backups(
+    context: GuardContext, backups: Sequence[Backup], *, refused: bool = False
+) -> None:
+    """Remove those of the backups, newest first, that the policy no longer keeps; report a failure and go on.
 
     `refused`: after a start that changed nothing, which keeps more.
     """
@@ -408,7 +422,6 @@ def prune_backups(context: GuardContext, *, refused: bool = False) -> None:
         return
     context.phases.begin("prune")
     try:
-        backups = list_backups(context.database, context.backup_folder)
         removed = prune(backups, context.policy.retention, datetime.now(UTC), refused=refused)
     except GatewayError as error:
         context.emit("backup.prune_failed", message=error.message, hint=error.hint)

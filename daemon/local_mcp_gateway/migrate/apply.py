@@ -14,8 +14,8 @@ A stop is noticed between statements and, by a progress handler, inside long one
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,7 +23,7 @@ from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.statements import (
-    may_alter_column,
+    as_sqlite_has_it,
     read_directives,
     split,
     unwrap_transaction,
@@ -286,27 +286,6 @@ def _run_statement(
         _follow_rename(authority, statement)
         if authority.refusal is not None:
             raise sqlite3.DatabaseError(authority.refusal)
-
-
-def as_sqlite_has_it(
-    connection: sqlite3.Connection, statement: Statement, authority: Authorizer | None = None
-) -> Sequence[Statement]:
-    """Return the statements by which SQLite does what this one says: itself, unless it is libSQL's.
-
-    Raises sqlite3.Error where libSQL would.
-    """
-    if statement.text[:5].upper() != "ALTER" or not may_alter_column(statement.text):
-        return (statement,)
-    from local_mcp_gateway.schema import read_alter_column, rebuild_for
-
-    asked = read_alter_column(statement.text)
-    if asked is None:
-        return (statement,)
-    if authority is not None:
-        authority.start_statement(replacing=False)
-    with nullcontext() if authority is None else authority.unasked():
-        rebuild = rebuild_for(connection, asked)
-    return [statement._replace(text=text) for text in rebuild]
 
 
 def _actions(

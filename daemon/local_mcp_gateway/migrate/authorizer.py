@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.history import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.sql import DESCRIBING_PRAGMAS, fold
 

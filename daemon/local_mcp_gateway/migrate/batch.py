@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from local_mcp_gateway.database import UNWATCHED, Phases, Run, begin, commit
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
-from local_mcp_gateway.migrate.ledger import APPLIED_IN_DEV
+from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.sql import quote
@@ -59,7 +59,7 @@ def apply_batch(
     watch: HazardWatch | None = None,
     in_dev: bool = False,
     compare_limit: int = COMPARE_LIMIT_VALUES,
-    untouched: sqlite3.Connection | None = None,
+    untouched: Callable[[], sqlite3.Connection] | None = None,
     prepare: Prepare | None = None,
     requires: Callable[[sqlite3.Connection], None] | None = None,
     run: Run = UNWATCHED,
@@ -70,8 +70,8 @@ def apply_batch(
     not repeated. `watch` observes a rehearsal; without one, `backup` is the name of the backup that is there, and what would
     be refused with rows is only reported without it: the database is new, and the folder may be old and
     applied elsewhere, where fixing a file would count as an edit. `compare_limit` is the most values of
-    a rebuilt table to compare; `untouched` has the content from before the batch: rows are
-    counted there if need be. `requires` is called after the last batch, and may raise. Raises MigrationFailed, ForbiddenStatement, VerificationFailed,
+    a rebuilt table to compare; `untouched` opens a database with the content from before the batch, where
+    rows are counted if need be. `requires` is called after the last batch, and may raise. Raises MigrationFailed, ForbiddenStatement, VerificationFailed,
     DoubleQuotedString, DiskProblem or Interrupted.
     """
     connection = ledger.connection
@@ -355,15 +355,15 @@ class Rehearsal(NamedTuple):
         migrated: Callable[[sqlite3.Connection, str], None] | None = None,
         in_dev: bool = False,
         compare_limit: int = COMPARE_LIMIT_VALUES,
-        untouched: sqlite3.Connection | None = None,
+        untouched: Callable[[], sqlite3.Connection] | None = None,
         prepare: Prepare | None = None,
         requires: Callable[[sqlite3.Connection], None] | None = None,
         run: Run = UNWATCHED,
     ) -> Rehearsal:
         """Apply everything pending to a database that nobody else uses and that may be lost.
 
-        `migrated` is called with the tag after each migration, inside its transaction; `untouched` is what
-        the database is a copy of. Raises what the live
+        `migrated` is called with the tag after each migration, inside its transaction; `untouched` opens
+        what the database is a copy of. Raises what the live
         run would raise.
         """
         begun = perf_counter()

@@ -20,7 +20,7 @@ from local_mcp_gateway.errors import (
     ProblemCode,
     SchemaProblem,
 )
-from local_mcp_gateway.migrate.apply import Observer, as_sqlite_has_it
+from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.branches import find_collisions, ids_before, read_graph
 from local_mcp_gateway.migrate.dependents import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
@@ -30,7 +30,7 @@ from local_mcp_gateway.migrate.generate import schema_at
 from local_mcp_gateway.migrate.outcome import SEEDS, outcome_of
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.squashed import squash_of
-from local_mcp_gateway.migrate.statements import Statement, accepted, split
+from local_mcp_gateway.migrate.statements import Statement, accepted, as_sqlite_has_it, split
 from local_mcp_gateway.schema import (
     FIRST,
     Difference,

@@ -39,7 +39,7 @@ _ELSEWHERE = (
     "vtable constructor failed",
 )
 _EVENTS = frozenset({"insert", "update", "delete"})
-_PARENTS = """SELECT DISTINCT m.name, k."table" FROM sqlite_schema AS m
+_PARENTS = """SELECT DISTINCT m.name, printf('"%w"', m.name), k."table", lower(k."table") FROM sqlite_schema AS m
     JOIN pragma_foreign_key_list(m.name) AS k WHERE m.type = 'table' ORDER BY m.rowid"""
 
 
@@ -141,12 +141,12 @@ def _firing(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, s
 def _foreign_keys(connection: sqlite3.Connection, objects: Sequence[Object]) -> Iterator[Broken]:
     tables = {fold(one.name) for one in objects if one.kind == "table"}
     seen: set[str] = set()
-    for child, parent in connection.execute(_PARENTS).fetchall():
-        if fold(parent) not in tables:
+    for child, quoted, parent, folded in connection.execute(_PARENTS).fetchall():
+        if folded not in tables:
             yield Broken("foreign key", child, child, parent, f"there is no table {parent}")
         elif child not in seen:
             seen.add(child)
-            error = _error(connection, f"PRAGMA foreign_key_check({quote(child)})")
+            error = _error(connection, f"PRAGMA foreign_key_check({quoted})")
             if error:
                 named = error.rpartition(' referencing "')[2].rstrip('"') or parent
                 yield Broken("foreign key", child, child, named, _no_key(named))

@@ -54,7 +54,8 @@ class Lineage:
     """Follows the tables that were there before through changes, in order."""
 
     def __init__(self, before: Iterable[str], changes: Iterable[Change]) -> None:
-        self._before = {name: _Table([name], before=True) for name in fold_all(before)}
+        """Names `before` are folded."""
+        self._before = {name: _Table([name], before=True) for name in before}
         self._named = dict(self._before)
         self._vacated: dict[str, _Table] = {}
         done = tuple(changes)

@@ -40,16 +40,16 @@ class Batch(NamedTuple):
     """
 
     migrations: tuple[Migration, ...]
+    foreign_keys: bool
+    """Whether foreign keys are enforced; to be set before its BEGIN."""
+    no_transaction: bool
+    """It is one migration of statements that SQLite refuses inside a transaction."""
 
-    @property
-    def foreign_keys(self) -> bool:
-        """Return whether foreign keys are enforced; to be set before its BEGIN."""
-        return self.migrations[0].directives.foreign_keys
-
-    @property
-    def no_transaction(self) -> bool:
-        """Return whether it is one migration of statements that SQLite refuses inside a transaction."""
-        return self.migrations[0].directives.no_transaction
+    @classmethod
+    def of(cls, migrations: Sequence[Migration]) -> Batch:
+        """Return the batch of migrations that agree in both."""
+        asked = migrations[0].directives
+        return cls(tuple(migrations), asked.foreign_keys, asked.no_transaction)
 
 
 def make_batches(pending: Sequence[Migration]) -> tuple[Batch, ...]:
@@ -62,7 +62,7 @@ def make_batches(pending: Sequence[Migration]) -> tuple[Batch, ...]:
         if last is None or alone or last.foreign_keys != asked.foreign_keys:
             batches.append([])
         batches[-1].append(migration)
-    return tuple(Batch(tuple(batch)) for batch in batches)
+    return tuple(map(Batch.of, batches))
 
 
 class Plan(NamedTuple):
@@ -143,6 +143,11 @@ class Plan(NamedTuple):
         from local_mcp_gateway.migrate.status import is_data_independent
 
         return all(map(is_data_independent, self.pending))
+
+    def still_fits(self, ledger: Ledger) -> bool:
+        """Return whether the ledger has the rows that this plan was made of; an empty one shows nothing."""
+        rows = set(ledger.rows(brief=True))
+        return bool(rows) and rows == {entry.row for entry in self.applied}
 
     def up_to(self, tag: str | None) -> Plan:
         """Leave out what is pending after `tag`; raises UsageProblem for an unknown one."""

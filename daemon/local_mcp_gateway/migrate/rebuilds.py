@@ -21,7 +21,7 @@ from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.statements import accepted, may_rebuild, split
 from local_mcp_gateway.migrate.verify import Object, read_objects
-from local_mcp_gateway.sql import dropped, fold, quote
+from local_mcp_gateway.sql import dropped, fold, fold_all, quote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -91,7 +91,7 @@ class Rebuilds:
         """Compare each rebuilt table with what was dropped; raises VerificationFailed."""
         if not self._dropped:
             return
-        lineage = Lineage(self._tables, step.changes)
+        lineage = Lineage(fold_all(self._tables), step.changes)
         updated = self._authority.updated
         with self._authority.unasked():
             for table in self._tables:
@@ -110,7 +110,7 @@ class Rebuilds:
             if table is None or name in self._dropped:
                 return
             contents = read_contents(self._connection, table, limit=self._limit)
-            so_far = Lineage(self._tables, self._authority.changes)
+            so_far = Lineage(fold_all(self._tables), self._authority.changes)
             was = next((one for one in self._tables if so_far.fate(one).now == name), table)
             hidden = contents.shape.rowid is not None and contents.shape.key is None
             users: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.errors import GatewayError, SeedFailed, UsageProblem
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.history import GUARD_TABLES
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.regular_file import read_bytes, require_file
 

@@ -21,11 +21,15 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.migrate.authorizer import CONNECTION_PRAGMAS
 from local_mcp_gateway.sql import first_words, fold, tokens
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.migrate.authorizer import Authorizer
 
 BREAKPOINT = "--> statement-breakpoint"
 
@@ -148,6 +152,27 @@ _ALTER_COLUMN = re.compile(rf"\bALTER{_SPACES}COLUMN\b", re.IGNORECASE | re.DOTA
 def may_alter_column(sql: str) -> bool:
     """Tell whether a text may have libSQL's ALTER COLUMN, which is carried out as a rebuild."""
     return _ALTER_COLUMN.search(sql) is not None
+
+
+def as_sqlite_has_it(
+    connection: sqlite3.Connection, statement: Statement, authority: Authorizer | None = None
+) -> Sequence[Statement]:
+    """Return the statements by which SQLite does what this one says: itself, unless it is libSQL's.
+
+    Raises sqlite3.Error where libSQL would.
+    """
+    if statement.text[:5].upper() != "ALTER" or not may_alter_column(statement.text):
+        return (statement,)
+    from local_mcp_gateway.schema import read_alter_column, rebuild_for
+
+    asked = read_alter_column(statement.text)
+    if asked is None:
+        return (statement,)
+    if authority is not None:
+        authority.start_statement(replacing=False)
+    with nullcontext() if authority is None else authority.unasked():
+        rebuild = rebuild_for(connection, asked)
+    return [statement._replace(text=text) for text in rebuild]
 
 
 def may_rebuild(sql: str) -> bool:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.migrate.folder import Migration
-    from local_mcp_gateway.migrate.ledger import Recorded
+    from local_mcp_gateway.migrate.history import Recorded
     from local_mcp_gateway.migrate.resolution import AppliedMigration
     from local_mcp_gateway.schema import Difference, Hazard, Prepare, Schema
 

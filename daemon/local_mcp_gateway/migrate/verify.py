@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.migrate.ledger import GUARD_TABLES
+from local_mcp_gateway.migrate.history import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.statements import accepted
 from local_mcp_gateway.sql import fold, quote, quote_all
@@ -188,14 +188,14 @@ class RowCounts(NamedTuple):
 class _CountedWhenAsked(Mapping[str, int]):
     """The row counts of a database that nobody writes to, each read when it is first asked for."""
 
-    def __init__(self, connection: sqlite3.Connection, tables: Sequence[str]) -> None:
-        self._connection = connection
+    def __init__(self, untouched: Callable[[], sqlite3.Connection], tables: Sequence[str]) -> None:
+        self._untouched = untouched
         self._counts: dict[str, int | None] = dict.fromkeys(tables)
 
     def __getitem__(self, table: str) -> int:
         count = self._counts[table]
         if count is None:
-            count = self._counts[table] = _count(self._connection, [table])[table]
+            count = self._counts[table] = _count(self._untouched(), [table])[table]
         return count
 
     def __iter__(self) -> Iterator[str]:
@@ -206,12 +206,12 @@ class _CountedWhenAsked(Mapping[str, int]):
 
 
 def count_rows(
-    connection: sqlite3.Connection, untouched: sqlite3.Connection | None = None
+    connection: sqlite3.Connection, untouched: Callable[[], sqlite3.Connection] | None = None
 ) -> RowCounts:
     """Count the rows of every table and the existing orphans.
 
-    With an `untouched` copy of the same content, rows are counted there, and only if they are asked for:
-    each count reads a whole table.
+    `untouched` opens a copy of the same content: rows are counted there, and only if they are asked for,
+    since each count reads a whole table.
     """
     tables = _tables(connection)
     return RowCounts(

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         guard_policy,
         register_sql,
     )
-    from local_mcp_gateway.service.process import StopEvent
     from local_mcp_gateway.service.run import serve
     from local_mcp_gateway.service.studio import serve_database
 else:
@@ -24,14 +23,12 @@ else:
         doctor=("examine",),
         exit_status=("reported_error", "root_cause"),
         options=("ServeOptions", "gateway_policy", "guard_policy", "register_sql"),
-        process=("StopEvent",),
         run=("serve",),
         studio=("serve_database",),
     )
 
 __all__ = [
     "ServeOptions",
-    "StopEvent",
     "copy_now",
     "examine",
     "fetched_copy",

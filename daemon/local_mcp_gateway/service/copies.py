@@ -220,7 +220,7 @@ def fetched_copy(
     require_free(folder, copy.backup.bytes + MARGIN_BYTES, what="the copy")
     path = temporary_path(folder / f"{database.resolve().stem}-fetched-{os.getpid()}.db")
     with ExitStack() as removed_after:
-        with named_failures("write what is fetched to", path):
+        with named_failures(path, doing="write what is fetched to"):
             make_folder(folder)
             removed_after.enter_context(temporary_file(path))
             backup = store.fetch(copy, path, identities, run=run)

@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database import Connection, ConnectionPool
+    from local_mcp_gateway.database import Connection, ConnectionPool, StopEvent
     from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardContext, Planner
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate import Plan
-    from local_mcp_gateway.service.process import StopEvent
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,48 +10,16 @@ from __future__ import annotations
 import gc
 import resource
 import signal
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from local_mcp_gateway.database import StopEvent
 
 if TYPE_CHECKING:
     import asyncio
     from types import FrameType, TracebackType
     from typing import Self
-
-
-POLL_S: Final = 0.05
-
-
-class StopEvent(threading.Event):
-    """An event without a lock, safe to set from a signal handler.
-
-    A signal handler runs between two bytecodes of the main thread. `threading.Event.set` holds a lock for a
-    few of them, so a second signal at that moment would deadlock on the first one's lock. That happens: a
-    dying supervisor sends its worker several signals in a row, and people press Ctrl-C twice.
-    """
-
-    _asked = False
-
-    def set(self) -> None:
-        """Request a stop; also from a signal handler that interrupts another one."""
-        self._asked = True
-
-    def is_set(self) -> bool:
-        """Tell whether a stop was requested."""
-        return self._asked
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait `timeout` seconds, or until about `POLL_S` after a stop request; return whether there was one."""
-        until = None if timeout is None else time.monotonic() + timeout
-        while not self._asked:
-            left = POLL_S if until is None else until - time.monotonic()
-            if left <= 0:
-                break
-            time.sleep(min(left, POLL_S))
-        return self._asked
 
 
 STOP = (signal.SIGTERM, signal.SIGINT)

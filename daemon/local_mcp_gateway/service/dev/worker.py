@@ -40,12 +40,11 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database import ConnectionPool
+    from local_mcp_gateway.database import ConnectionPool, StopEvent
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.guard import GuardPolicy
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate import Step
-    from local_mcp_gateway.service.process import StopEvent
 
 
 QUIET_MS = 5
