@@ -306,3 +306,124 @@ def test_branches_that_do_not_commute_are_named_by_both_sides(
     done = place.run("db", "check", "--json")
     assert done.code == 8
     assert [problem["code"] for problem in done.json()["problems"]][:1] == ["collision"]
+
+
+@pytest.fixture
+def many(place: Place) -> Place:
+    """Four migrations with rows and a foreign key, of which the first three can be one."""
+    place.folder.add("first", FIRST, "INSERT INTO `users` (`name`) VALUES ('a'), ('b');")
+    place.folder.add("second", SECOND, "INSERT INTO `posts` VALUES (1, 2);")
+    place.folder.add("third", "ALTER TABLE `users` ADD `age` integer DEFAULT 3;")
+    place.folder.add("fourth", "CREATE VIEW `old` AS SELECT * FROM `users`;")
+    assert place.run("db", "check", "--write-snapshots").code == 0
+    return place
+
+
+def begun(place: Place, drizzle: Toolbox, count: int) -> None:
+    """Have drizzle apply the first so many of the folder."""
+    entries = place.folder.journal()
+    place.folder.write_journal(entries[:count])
+    drizzle.migrate(place.database, place.folder.path)
+    place.folder.write_journal(entries)
+
+
+ROWS = "SELECT users.id, name, age, posts.id FROM old AS users LEFT JOIN posts ON user = users.id"
+
+
+@pytest.mark.parametrize(
+    "count",
+    [pytest.param(count, marks=[] if count == 1 else pytest.mark.nightly) for count in range(5)],
+)
+def test_a_squashed_folder_is_gone_on_with_by_both_from_any_state(
+    many: Place, each: Toolbox, tmp_path: Path, count: int
+) -> None:
+    """Drizzle from some of the old ones with the folder that is kept, as the manual says."""
+    if count:
+        begun(many, each, count)
+    ours = many.copy(tmp_path / "ours")
+    for place in (many, ours):
+        assert place.run("db", "squash", "--to", "0002_third").code == 0
+    if count in {1, 2}:
+        before = many.content()
+        with pytest.raises(AssertionError, match="already exists"):
+            each.migrate(many.database, many.folder.path)
+        assert many.content() == before
+        each.migrate(many.database, many.folder.path / "meta" / "_squashed")
+    each.migrate(many.database, many.folder.path)
+    with guarded(ours.database, ours.folder.path):
+        pass
+    assert ledger(many.database, "hash, created_at") == ledger(ours.database, "hash, created_at")
+    assert many.query(ROWS) == ours.query(ROWS) == [(1, "a", 3, None), (2, "b", 3, 1)]
+    with guarded(many.database, many.folder.path) as report:
+        assert (report.state, report.drift) == ("current", ())
+    before = ours.content()
+    each.migrate(ours.database, ours.folder.path)
+    assert ours.content() == before
+
+
+@pytest.mark.nightly
+def test_drizzle_kit_checks_and_goes_on_in_a_squashed_folder(place: Place, zero: Toolbox) -> None:
+    def generated(names: str) -> None:
+        made = ", ".join(f"{name}: text()" for name in names)
+        columns = f"id: int().primaryKey(), {made}"
+        zero.generate(
+            place.folder.path, f'export const notes = sqliteTable("notes", {{ {columns} }});'
+        )
+
+    for names in ("a", "ab", "abc"):
+        generated(names)
+    first, second, _ = (entry["tag"] for entry in place.folder.journal())
+    assert place.run("db", "squash", "--to", second).code == 0
+    assert "Everything's fine" in zero.check(place.folder.path)
+    generated("abcd")
+    newest = place.folder.journal()[-1]["tag"]
+    assert newest.startswith("0003_")
+    assert "ADD `d` text" in (place.folder.path / f"{newest}.sql").read_text()
+    assert place.run("db", "squash").code == 0
+    assert "Everything's fine" in zero.check(place.folder.path)
+    assert place.run("db", "check").code == 0
+    kept = place.folder.path / "meta" / "_squashed"
+    assert "Everything's fine" in zero.check(kept)
+    assert (kept / "meta" / "_squashed" / f"{first}.sql").exists()
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("count", range(4))
+def test_a_squashed_drizzle_1_folder_is_gone_on_with_by_both_from_any_state(
+    stamped_place: StampedPlace, one: Toolbox, count: int
+) -> None:
+    place, path = stamped_place, stamped_place.migrations
+    for added in ("", ", y: text()", ", y: text(), z: text()"):
+        one.generate(path, BASE % added, f"--name=m{len(added)}")
+        time.sleep(1.1)  # drizzle-kit names two migrations of one second alike
+    tags = sorted(folder.name for folder in path.iterdir())
+    old = place.root / "old"
+    for tag in tags[:count]:
+        shutil.copytree(path / tag, old / tag)
+    if count:
+        one.migrate(place.database, old)
+    done = place.run("db", "squash", "--to", tags[1])
+    assert done.code == 0, done.stderr
+    assert "Everything's fine" in one.check(path)
+    assert "No schema changes" in one.generate(path, BASE % ", y: text(), z: text()")
+    drizzles = place.root / "drizzle.db"
+    if count:
+        shutil.copy(place.database, drizzles)
+    if count == 1:
+        one.migrate(drizzles, path / "meta" / "_squashed")
+    one.migrate(drizzles, path)
+    with guarded(place.database, path):
+        pass
+    columns = "hash, created_at, name"
+    assert ledger(place.database, columns) == ledger(drizzles, columns)
+    before = ledger(place.database, "*")
+    one.migrate(place.database, path)
+    assert ledger(place.database, "*") == before
+    with guarded(drizzles, path) as report:
+        assert (report.state, report.drift) == ("current", ())
+    checked = place.run("db", "check")
+    assert checked.code == 0, checked.stdout
+    one.generate(path, BASE % ", y: text(), z: text(), w: text()", "--name=more")
+    assert "Everything's fine" in one.check(path)
+    assert place.run("db", "migrate").code == 0
+    assert place.run("db", "check").code == 0

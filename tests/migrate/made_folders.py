@@ -64,7 +64,7 @@ def texts(draw: Any) -> list[str]:
 
 
 def dump(connection: sqlite3.Connection) -> list[str]:
-    """Everything in a database but our own tables, with the moment of a row as `NOW`."""
+    """Everything in a database but our own tables, with moments and random bytes as `NOW`."""
     made = connection.execute(
         "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         " AND name NOT LIKE '\\_\\_%' ESCAPE '\\' ORDER BY name"
@@ -90,4 +90,5 @@ def dump(connection: sqlite3.Connection) -> list[str]:
     return found
 
 
-_MOMENT = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d"
+_MOMENT = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d|\b1[78]\d{8}(?:\d{3})?\b|\b[0-9a-f]{16,}\b"
+"""A moment as text, or in seconds or milliseconds since 1970; or random bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.plan import Plan
 from local_mcp_gateway.migrate.repair import Repair
 from local_mcp_gateway.migrate.squash import draft_squash, write_squash
-from local_mcp_gateway.migrate.squashed import every_migration, unsquashed
+from local_mcp_gateway.migrate.squashed import unsquashed
 from tests.migrate.made_folders import dump, texts
 from tests.migrate.test_squash import SLOW
 from tests.migrate.workshop import Workshop, apply_all
@@ -114,7 +115,7 @@ def test_a_database_made_from_a_squash_goes_on_after_the_next_one(five: Workshop
         assert [m.tag for m in migrated(connection, five.path).pending] == list(TAGS[3:])
         assert [e.tag for e in Plan.read(five.read(), Ledger(connection)).applied] == list(TAGS[1:])
     assert [m.tag for m in unsquashed(five.read()).migrations] == list(TAGS)
-    known = [migration.tag for migration in every_migration(five.read())]
+    known = [migration.tag for migration in five.read().every_migration()]
     assert known == [*TAGS[3:], *TAGS[1:4], *TAGS[:2]]
 
 
@@ -174,3 +175,26 @@ def test_only_what_is_really_pending_in_the_folder_is_renumbered(five: Workshop)
     assert [(move.migration.tag, move.tag) for move in moves] == [("0004_late", "0005_late")]
     assert [m.tag for m in migrated(connection, five.path).pending] == [*TAGS[2:], "0005_late"]
     connection.close()
+
+
+def test_a_late_branch_among_squashed_migrations_of_drizzle_1_still_fits(tmp_path: Path) -> None:
+    """A database has the branch that was merged second; the other one comes late, and before it."""
+    ids = {"base": ["00000000-0000-0000-0000-000000000000"], "one": ["base"], "two": ["base"]}
+    ids["both"] = ["one", "two"]
+    for number, (name, before) in enumerate(ids.items(), 1):
+        folder = tmp_path / f"2024010{number}000000_{name}"
+        folder.mkdir()
+        (folder / "migration.sql").write_text(f"CREATE TABLE {name} (x)")
+        snapshot = {"version": "7", "dialect": "sqlite", "id": name, "prevIds": before, "ddl": []}
+        (folder / "snapshot.json").write_text(json.dumps(snapshot))
+    migrations = read_folder(tmp_path).migrations
+    with closing(open_scratch()) as connection:
+        ledger = Ledger(connection)
+        connection.execute("BEGIN")
+        ledger.ensure(stamped=True)
+        apply_all(connection, [migrations[0], migrations[2]])
+        connection.execute("COMMIT")
+        squash(tmp_path)
+        plan = Plan.read(read_folder(tmp_path), ledger)
+        assert plan.problems == ()
+        assert [m.tag for m in plan.pending] == [migrations[1].tag, migrations[3].tag]

@@ -65,7 +65,7 @@ from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy
 from local_mcp_gateway.guard.guard import guarded
 from local_mcp_gateway.guard.transaction import back_up, exclusive, find_emptied, write_transaction
-from local_mcp_gateway.migrate import Ledger, Seeds, Status, every_migration, read_folder
+from local_mcp_gateway.migrate import Ledger, Seeds, Status, read_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -91,7 +91,7 @@ def restore_held(context: GuardContext, backup: Backup) -> Restored:
     A backup with migrations that the folder does not have is refused before anything is written:
     the next start would refuse it. Else raises as `restore_backup`.
     """
-    known = every_migration(read_folder(context.migrations))
+    known = read_folder(context.migrations).every_migration()
     require_known(backup, {word for item in known for word in (item.tag, *item.hashes)})
     done = restore_backup(
         context.database,

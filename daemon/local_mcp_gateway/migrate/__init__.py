@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.seeds import Seeds
     from local_mcp_gateway.migrate.sql_functions import register
     from local_mcp_gateway.migrate.squash import Squash, draft_squash, write_squash
-    from local_mcp_gateway.migrate.squashed import every_migration
     from local_mcp_gateway.migrate.statements import unfinished
     from local_mcp_gateway.migrate.status import Status, read_events
 else:
@@ -64,7 +63,6 @@ else:
         seeds=("Seeds",),
         sql_functions=("register",),
         squash=("Squash", "draft_squash", "write_squash"),
-        squashed=("every_migration",),
         statements=("unfinished",),
         status=("Status", "read_events"),
     )
@@ -95,7 +93,6 @@ __all__ = [
     "convert",
     "detect",
     "draft_squash",
-    "every_migration",
     "find_original",
     "has_applied",
     "next_snapshot",

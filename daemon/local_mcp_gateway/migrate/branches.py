@@ -45,7 +45,8 @@ def read_graph(folder: Folder) -> dict[str, Node]:
     by_id: dict[str, str] = {}
     previous: list[str] = []
     for migration in folder.migrations:
-        snapshot = read_snapshot_file(folder.path, migration.tag)
+        home = migration.path.parents[1]  # a squashed one has its own
+        snapshot = read_snapshot_file(home, migration.tag)
         named = [] if snapshot is None else ids_before(snapshot)
         parents = [by_id[one] for one in named if one in by_id] or previous
         if named == [FIRST]:

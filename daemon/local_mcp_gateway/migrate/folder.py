@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -198,6 +198,13 @@ class Folder(NamedTuple):
         last = found.migrations[-1]
         theirs = (m for m in self.migrations if m.tag == last.tag and m.hash != last.hash)
         return None if next(theirs, None) is None else found
+
+    def every_migration(self) -> Iterator[Migration]:
+        """Yield every migration that a database may have applied: its own, and the squashed ones."""
+        yield from self.migrations
+        squashed = self.squashed
+        if squashed is not None:
+            yield from squashed.every_migration()
 
     def newest(self, tag: str | None = None) -> Migration:
         """Return the newest migration, which has to be `tag` if one is given; raises UsageProblem."""

@@ -111,7 +111,7 @@ class Plan(NamedTuple):
             rows = ledger.rows()
             folder = as_seen_by(folder, rows)
             found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
-            if folder.stamped and _is_late_branch(folder, found, prepare):
+            if found.problems and folder.stamped and _is_late_branch(folder, found, prepare):
                 found = resolve(folder, rows, allow_out_of_order=True)
         if found.pending and not found.problems and ledger is not None and ledger.was_adopted():
             found = found._replace(problems=_applied_elsewhere(folder, found.pending, ledger))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.ledger import Applied
@@ -25,7 +25,7 @@ def as_seen_by(folder: Folder, rows: Sequence[Applied]) -> Folder:
     squash = squash_of(folder, squashed)
     if any(row.hash in squash.hashes for row in rows):
         return folder
-    known = list(every_migration(squashed))
+    known = list(squashed.every_migration())
     hashes = {digest for migration in known for digest in migration.hashes}
     entries = [(migration.when, migration.tag) for migration in known]
     entries += [(entry.when, entry.tag) for entry in squashed.absent]
@@ -39,14 +39,6 @@ def unsquashed(folder: Folder) -> Folder:
     """Return the folder with every squashed migration: for a database whose ledger says nothing yet."""
     squashed = folder.squashed
     return folder if squashed is None else _in_its_place(folder, squashed, unsquashed(squashed))
-
-
-def every_migration(folder: Folder) -> Iterator[Migration]:
-    """Yield every migration that a database may have applied: those of the folder, and the squashed ones."""
-    yield from folder.migrations
-    squashed = folder.squashed
-    if squashed is not None:
-        yield from every_migration(squashed)
 
 
 def squash_of(folder: Folder, squashed: Folder) -> Migration:
