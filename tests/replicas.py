@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_mcp_gateway.config import ReplicaSettings
+from local_mcp_gateway.config import ReplicaSettings, Settings
 from local_mcp_gateway.database import open_immutable
 from local_mcp_gateway.service.admin import ask
 from local_mcp_gateway.service.replica import Target, fetch
@@ -36,7 +36,7 @@ class Replica:
 
     @property
     def target(self) -> Target:
-        return Target.of(ReplicaSettings(url=self.url, endpoint=self.endpoint))
+        return Target.of(Settings(replica=ReplicaSettings(url=self.url, endpoint=self.endpoint)))
 
     def rows(self, sql: str = NAMES) -> list[tuple[object, ...]]:
         """Return what a query finds in the newest state that can be restored."""

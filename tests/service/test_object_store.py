@@ -8,14 +8,21 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
+from local_mcp_gateway.config import Settings
 from local_mcp_gateway.errors import ConfigProblem, CopyFailed
 from local_mcp_gateway.service.object_store import folder_of, open_store
+from local_mcp_gateway.service.secrets import BucketKeys
 from tests.object_store import KEYS, S3
 
 
 def opened(url: str, endpoint: str = "") -> object:
     return open_store(
-        url, setting="x.y", endpoint=endpoint, region="", credential="backup", missing=CopyFailed
+        url,
+        setting="x.y",
+        endpoint=endpoint,
+        region="",
+        keys=BucketKeys.of(Settings(), "backup").variables(),
+        missing=CopyFailed,
     )
 
 

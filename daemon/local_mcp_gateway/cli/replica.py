@@ -32,7 +32,7 @@ def replica() -> None:
 @click.pass_obj
 def status(invocation: Invocation, *, as_json: bool) -> int:
     """Show where it is, how far behind, and how far back it goes; exit 3 if it is behind or fails."""
-    target = Target.of(invocation.settings.replica)
+    target = Target.of(invocation.settings)
     live = (_asked(invocation.database, "status") or {}).get("replica") or {}
     there, owner = moments(target), ReplicaStore(target).read() or {}
     shown = {
@@ -104,7 +104,7 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     """
     from local_mcp_gateway.service.replica import check as check_replica
 
-    target, database = Target.of(invocation.settings.replica), invocation.database
+    target, database = Target.of(invocation.settings), invocation.database
     invocation.prepare_folder()
     found = check_replica(target, database, lambda: _asked(database, "replica.sync"))
     if identity := _identity(database):
@@ -165,7 +165,7 @@ def take_over(invocation: Invocation, *, yes: bool, as_json: bool) -> int:
     """
     from local_mcp_gateway.guard import identify_guarded
 
-    target, database = Target.of(invocation.settings.replica), invocation.database
+    target, database = Target.of(invocation.settings), invocation.database
     store = ReplicaStore(target)
     owner = store.read(trusting=True)
     identity = _identity(database)

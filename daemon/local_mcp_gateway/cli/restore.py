@@ -109,7 +109,7 @@ def restore_moment(
     from local_mcp_gateway.guard import find_to_restore
     from local_mcp_gateway.service.replica import Target, fetched, parse_moment, replicated_before
 
-    target = Target.of(invocation.settings.replica, url)
+    target = Target.of(invocation.settings, url)
     moment = parse_moment(at, datetime.now(UTC))
     invocation.prepare_folder()
     refuse_while_held(invocation.database, lock_timeout)

@@ -1,7 +1,8 @@
-"""`secrets …`: seal the values of servers' environment and headers, and rotate the key."""
+"""`secrets …`: seal the values of servers' environment and headers and the keys of a bucket; rotate the key."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,7 @@ from local_mcp_gateway.cli.client import answer_to
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.errors import Exit, SealedValueProblem
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.service.secrets import Keyring
+from local_mcp_gateway.service.secrets import Keyring, seal_keys
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -52,6 +53,29 @@ def rotate(invocation: Invocation, *, as_json: bool) -> int:
             " then run `secrets seal`.",
         )
     return _told(done, as_json=as_json)
+
+
+@secrets.command()
+@click.argument("section", type=click.Choice(["replica", "backup"]))
+@ui.as_json_option
+@click.pass_obj
+def bucket(invocation: Invocation, *, section: str, as_json: bool) -> int:
+    """Seal the keys of the S3 bucket of the replica, or of the copies of backups, for the configuration.
+
+    Asks for the key's id and its secret, or reads them from two lines of stdin. Prints the line for the
+    configuration; keys in the environment and credentials of the unit go before it.
+    """
+    if sys.stdin.isatty():
+        key_id = click.prompt("Access key id", err=True)
+        secret = click.prompt("Secret access key", hide_input=True, err=True)
+    else:
+        key_id, secret = sys.stdin.readline(), sys.stdin.readline()
+    name, value = seal_keys(invocation.settings, section, key_id, secret)
+    if as_json:
+        ui.print_json({"setting": name, "value": value})
+    else:
+        click.echo(f'[{section}]\n{name.partition(".")[2]} = "{value}"')
+    return Exit.OK
 
 
 def _told(done: dict[str, Any], *, as_json: bool) -> int:

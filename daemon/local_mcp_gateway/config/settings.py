@@ -150,6 +150,9 @@ class BackupSettings:
     )
     copy_endpoint: str = _key("", "URL of an S3 store other than Amazon's.")
     copy_region: str = _key("", "Region of the S3 bucket. Empty: $AWS_REGION, else us-east-1.")
+    copy_bucket_keys: str = _key(
+        "", "Keys of the bucket, sealed; `secrets bucket backup` prints the line."
+    )
     copy_recipients: tuple[str, ...] = _key(
         (), "Public age keys (age1…) that copies are encrypted to; `db backup key` makes one."
     )
@@ -262,6 +265,9 @@ class ReplicaSettings:
     )
     endpoint: str = _key("", "URL of an S3 store other than Amazon's.", restart=True)
     region: str = _key("", "Region of the S3 bucket.", restart=True)
+    bucket_keys: str = _key(
+        "", "Keys of the bucket, sealed; `secrets bucket replica` prints the line.", restart=True
+    )
     keep_days: int = _key(30, "Days for which earlier moments can be brought back.", restart=True)
     before_migration: str = _key(
         "warn",

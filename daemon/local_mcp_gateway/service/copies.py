@@ -39,7 +39,7 @@ from local_mcp_gateway.errors import ConfigProblem, CopyFailed, CopyKeyProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_given
 from local_mcp_gateway.service.object_store import folder_of, open_store
-from local_mcp_gateway.service.secrets import Unusable, private_file
+from local_mcp_gateway.service.secrets import BucketKeys, Unusable, private_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 SETTING: Final = "backup.copy_to"
-CREDENTIAL: Final = "backup"
-"""Begins the names of systemd's credentials: backup-access-key-id, backup-secret-access-key."""
 LOOK_S: Final = 600.0
 """Interval of looking for backups that commands have made."""
 COMPARE_S: Final = 24 * 3600.0
@@ -84,7 +82,7 @@ def store_of(settings: Settings, url: str = "") -> CopyStore:
             setting=setting,
             endpoint=settings.backup.copy_endpoint,
             region=settings.backup.copy_region,
-            credential=CREDENTIAL,
+            keys=BucketKeys.of(settings, "backup").variables(),
             missing=CopyFailed,
         )
     return CopyStore(chosen.rstrip("/"), store, folder)

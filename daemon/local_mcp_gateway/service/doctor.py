@@ -29,13 +29,13 @@ from local_mcp_gateway.backup import (
     room_needed,
 )
 from local_mcp_gateway.database import columns_of, examine_engine, read_holder, reading, table_names
-from local_mcp_gateway.errors import ConfigProblem, GatewayError
+from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import counted, size
 from local_mcp_gateway.guard import get_status
 from local_mcp_gateway.service.http import check_certificate, is_loopback, listeners
 from local_mcp_gateway.service.object_store import folder_of
 from local_mcp_gateway.service.options import register_sql
-from local_mcp_gateway.service.secrets import check_secrets
+from local_mcp_gateway.service.secrets import BucketKeys, check_secrets
 from local_mcp_gateway.service.systemd import systemctl, units
 from local_mcp_gateway.store import COLUMNS
 
@@ -233,8 +233,8 @@ def _replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Fin
     from local_mcp_gateway.service.replica import Target
 
     try:
-        Target.of(settings.replica)
-    except ConfigProblem as problem:
+        Target.of(settings).keys.variables()
+    except GatewayError as problem:
         yield Finding("replica", "problem", problem.message, problem.hint)
         return
     if live is None:
@@ -275,6 +275,8 @@ def _copies(settings: Settings) -> Iterator[Finding]:
         yield Finding("copies", "note", "Backups are on this machine alone.", hint)
         return
     place = folder_of(url, "backup.copy_to")
+    if place is None:
+        BucketKeys.of(settings, "backup").variables()
     backups = list_backups(settings.database_path, folder)
     record = read_record(settings.database_path, folder).at(url)
     missing = not_copied(backups, record)

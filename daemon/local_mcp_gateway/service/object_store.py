@@ -1,8 +1,4 @@
-"""The places off this machine: a folder or an S3 bucket, by URL, and the keys of the bucket.
-
-Keys come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, or the role of the
-machine), or from systemd's credentials. They are never in a URL, a setting, an argument or a message.
-"""
+"""The places off this machine: a folder or an S3 bucket, by URL."""
 
 from __future__ import annotations
 
@@ -23,11 +19,6 @@ REQUEST_S: Final = 120
 """For one part of an upload, 8 MiB: 70 kB/s."""
 STALLED_S: Final = 30
 RETRIES: Final = 3
-_KEYS: Final = {
-    "AWS_ACCESS_KEY_ID": "access-key-id",
-    "AWS_SECRET_ACCESS_KEY": "secret-access-key",
-}
-"""Variables of the environment, and the ends of the names of credentials."""
 
 
 def folder_of(url: str, setting: str) -> Path | None:
@@ -56,13 +47,13 @@ def open_store(
     setting: str,
     endpoint: str,
     region: str,
-    credential: str,
+    keys: Mapping[str, str],
     missing: type[CopyFailed | ReplicaProblem],
     request_s: int = REQUEST_S,
 ) -> ObjectStore:
     """Return the store at a URL. Nothing is asked of it yet, but a folder has to be there.
 
-    `credential` begins the names of systemd's credentials, `request_s` limits a request with all its retries.
+    `keys` are those of the bucket, as variables (`BucketKeys`); `request_s` limits a request with all its retries.
     Raises ConfigProblem, `missing` for a folder that is not there, ImportError where obstore is not installed.
     """
     folder = folder_of(url, setting)
@@ -76,7 +67,7 @@ def open_store(
                 " written in the place of a disk that is not mounted.",
             )
         return LocalStore(folder)
-    options: dict[str, Any] = {**keys(credential)}
+    options: dict[str, Any] = {**keys}
     if endpoint:
         options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
     return S3Store.from_url(
@@ -94,17 +85,3 @@ def open_store(
         },
         **options,
     )
-
-
-def keys(credential: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the keys of systemd's credentials, as variables; none if the environment has its own."""
-    folder = environment.get("CREDENTIALS_DIRECTORY", "")
-    if not folder or any(name in environment for name in _KEYS):
-        return {}
-    try:
-        return {
-            name: Path(folder, f"{credential}-{ending}").read_text(encoding="utf-8").strip()
-            for name, ending in _KEYS.items()
-        }
-    except OSError:
-        return {}

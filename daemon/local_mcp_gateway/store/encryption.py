@@ -2,8 +2,8 @@
 
 A sealed value is the text `lmg-sealed:1:KEY:PAYLOAD`: the version, the key's id, and base64url of nonce,
 AES-256-GCM ciphertext and tag. Authenticated with it are the server's id (which a rename, a backup and a
-restore keep), the column and the entry's name. Any other text is a plain value, written by hand or before
-there were keys. `cryptography` (10 MiB, 20 ms) is only imported to seal or open a value.
+restore keep), the column and the entry's name; of a setting, its name. Any other text is a plain value,
+written by hand or before there were keys. `cryptography` (10 MiB, 20 ms) is only imported to seal or open one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from local_mcp_gateway.errors import SealedValueProblem
 
@@ -47,8 +47,27 @@ class SealingKey:
         return f"Key({self.id})"
 
 
+class _Marked:
+    """A text that says itself whether it is sealed, and with which key."""
+
+    __slots__ = ()
+    value: str
+
+    @property
+    def sealed(self) -> bool:
+        """Tell whether the value's text marks it as sealed."""
+        return self.value.startswith(MARK)
+
+    @property
+    def key(self) -> str:
+        """Return the id of the key that a sealed value names, "" for a plain one."""
+        if not self.sealed:
+            return ""
+        return self.value.removeprefix(MARK).partition(":")[2].partition(":")[0]
+
+
 @dataclass(frozen=True, slots=True)
-class StoredValue:
+class StoredValue(_Marked):
     """One value of one server, as stored."""
 
     server: ServerDefinition
@@ -71,16 +90,33 @@ class StoredValue:
         return f"Entry({self})"
 
     @property
-    def sealed(self) -> bool:
-        """Tell whether the value's text marks it as sealed."""
-        return self.value.startswith(MARK)
+    def place(self) -> tuple[str, ...]:
+        """What the value is bound to: it opens nowhere else."""
+        return (self.server.id, self.column, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingValue(_Marked):
+    """The value of one setting, as the configuration has it."""
+
+    name: str
+    value: str
+    remedy: str
+    """How the value is set again."""
+
+    def __str__(self) -> str:
+        return f"The setting {self.name}"
+
+    def __repr__(self) -> str:
+        return f"Setting({self.name})"
 
     @property
-    def key(self) -> str:
-        """Return the id of the key that a sealed value names, "" for a plain one."""
-        if not self.sealed:
-            return ""
-        return self.value.removeprefix(MARK).partition(":")[2].partition(":")[0]
+    def place(self) -> tuple[str, ...]:
+        """What the value is bound to: it opens nowhere else."""
+        return ("setting", self.name)
+
+
+Sealable = TypeVar("Sealable", StoredValue, SettingValue)
 
 
 def entries(server: ServerDefinition) -> Iterator[StoredValue]:
@@ -107,7 +143,7 @@ def with_values(server: ServerDefinition, values: Sequence[StoredValue]) -> Serv
     return replace(server, env=changed["env"], headers=changed["headers"])
 
 
-def seal(entry: StoredValue, key: SealingKey) -> StoredValue:
+def seal(entry: Sealable, key: SealingKey) -> Sealable:
     """Return the entry with its value sealed, even if it already looks sealed."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -117,7 +153,7 @@ def seal(entry: StoredValue, key: SealingKey) -> StoredValue:
     return replace(entry, value=f"{MARK}1:{key.id}:{_encode(payload)}")
 
 
-def open_value(entry: StoredValue, keys: Sequence[SealingKey]) -> StoredValue:
+def open_value(entry: Sealable, keys: Sequence[SealingKey]) -> Sealable:
     """Return the entry with its value in plain; a plain one unchanged.
 
     Raises SealedValueProblem; its data has `key` if that key is not among these.
@@ -146,7 +182,7 @@ def opened_server(server: ServerDefinition, keys: Sequence[SealingKey] = ()) -> 
     return with_values(server, [open_value(entry, keys) for entry in entries(server)])
 
 
-def _open(entry: StoredValue, key: SealingKey, payload: str) -> str:
+def _open(entry: StoredValue | SettingValue, key: SealingKey, payload: str) -> str:
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -164,9 +200,9 @@ def _open(entry: StoredValue, key: SealingKey, payload: str) -> str:
     return plain.decode("utf-8", "surrogatepass")
 
 
-def _bound_to(entry: StoredValue, key_id: str) -> bytes:
+def _bound_to(entry: StoredValue | SettingValue, key_id: str) -> bytes:
     """Return the associated data that must match when the value is opened; JSON keeps it unambiguous."""
-    return json.dumps([MARK, 1, key_id, entry.server.id, entry.column, entry.name]).encode()
+    return json.dumps([MARK, 1, key_id, *entry.place]).encode()
 
 
 def _encode(payload: bytes) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_mcp_gateway.config import ReplicaSettings
+from local_mcp_gateway.config import ReplicaSettings, Settings
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.service.replica import ReplicaStore, Target
 from tests.replicas import Replica
@@ -93,12 +93,12 @@ def test_a_lease_that_is_removed_is_noticed(replica: Replica, tmp_path: Path) ->
 @pytest.mark.parametrize("url", ["", "relative/path", "file:///", "file://", "s3://", "s3:///path"])
 def test_what_is_no_place_is_refused(url: str) -> None:
     with pytest.raises(ConfigProblem):
-        Target.of(ReplicaSettings(url=url))
+        Target.of(Settings(replica=ReplicaSettings(url=url)))
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     """A disk that is not mounted leaves an empty folder, or none, in its place."""
-    absent = Target.of(ReplicaSettings(url=f"file://{tmp_path}/absent"))
+    absent = Target.of(Settings(replica=ReplicaSettings(url=f"file://{tmp_path}/absent")))
     with pytest.raises(ReplicaProblem, match="does not exist"):
         ReplicaStore(absent)
     assert not (tmp_path / "absent").exists()

@@ -31,8 +31,7 @@ import anyio.to_thread
 from local_mcp_gateway.backup import unsent_folder
 from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.service.object_store import keys
-from local_mcp_gateway.service.replica.store import CREDENTIAL, INSTALL, holder
+from local_mcp_gateway.service.replica.store import INSTALL, holder
 from local_mcp_gateway.service.runtime_paths import socket_address
 
 if TYPE_CHECKING:
@@ -90,9 +89,9 @@ def program() -> Path:
     return Path(found)
 
 
-def _environment() -> dict[str, str]:
+def _environment(target: Target) -> dict[str, str]:
     """Return the environment of Litestream, which does not start where AWS_CA_BUNDLE is set."""
-    environment = {**os.environ, **keys(CREDENTIAL)}
+    environment = {**os.environ, **target.keys.variables()}
     bundle = environment.pop("AWS_CA_BUNDLE", "")
     if bundle and Path(bundle).is_file():
         environment.setdefault("SSL_CERT_FILE", bundle)
@@ -141,7 +140,7 @@ class Litestream:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=_environment(),
+            env=_environment(self._target),
             cwd=self._socket.parent,  # a longer path would not fit into the address of a socket
             start_new_session=True,
         )
@@ -282,12 +281,12 @@ def _configured(database: Path, target: Target) -> Iterator[str]:
         yield str(file)
 
 
-def _run(*arguments: str, timeout_s: float) -> bytes:
+def _run(target: Target, *arguments: str, timeout_s: float) -> bytes:
     """Run a command of Litestream and return its output; raises ReplicaProblem with what it said."""
     command = [str(program()), *arguments]
     try:
         done = subprocess.run(
-            command, env=_environment(), capture_output=True, timeout=timeout_s, check=False
+            command, env=_environment(target), capture_output=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
         raise ReplicaProblem(f"The replica did not answer within {timeout_s:g} s.") from None
@@ -301,6 +300,7 @@ def _run(*arguments: str, timeout_s: float) -> bytes:
 def _files(target: Target) -> list[dict[str, Any]]:
     with _configured(Path("/replica.db"), target) as config:
         output = _run(
+            target,
             *("ltx", "-json", "-level", "all", "-no-expand-env", "-config", config, "/replica.db"),
             timeout_s=LIST_S,
         )
@@ -320,6 +320,7 @@ def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
     """
     with _configured(database, target) as config:
         _run(
+            target,
             *("replicate", "-once", "-force-snapshot", "-no-expand-env", "-config", config),
             timeout_s=timeout_s,
         )
@@ -383,6 +384,7 @@ def fetch(
     which_one = ("-txid", f"{txid:016x}") if txid is not None else ()
     with _configured(Path("/replica.db"), target) as config:
         _run(
+            target,
             *("restore", "-json", "-no-expand-env", "-config", config, *when, *which_one),
             *("-o", str(output), "/replica.db"),
             timeout_s=timeout_s,

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from local_mcp_gateway.config import ReplicaSettings, Settings
+    from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardContext
 
 
 def pinning(settings: Settings) -> Callable[[GuardContext, str], int | None] | None:
     """Return what the guard calls before a migration; None without a replica. No Litestream runs meanwhile."""
-    return partial(pin, settings.replica) if settings.replica.url else None
+    return partial(pin, settings) if settings.replica.url else None
 
 
-def pin(settings: ReplicaSettings, context: GuardContext, tag: str) -> int | None:
+def pin(settings: Settings, context: GuardContext, tag: str) -> int | None:
     """Send all that is committed; return the transaction that is the state before the migration.
 
     The caller holds the database's lock. Raises ReplicaProblem with `replica.before_migration = wait`; else
@@ -38,7 +38,7 @@ def pin(settings: ReplicaSettings, context: GuardContext, tag: str) -> int | Non
     try:
         transaction = _send(settings, context)
     except GatewayError as error:
-        if settings.before_migration == "wait":
+        if settings.replica.before_migration == "wait":
             raise ReplicaProblem(
                 f"{tag} was not applied, since the replica does not have everything: {error.message}",
                 hint='Mend that, or set replica.before_migration = "warn". The database is unchanged.',
@@ -49,7 +49,7 @@ def pin(settings: ReplicaSettings, context: GuardContext, tag: str) -> int | Non
     return transaction
 
 
-def _send(settings: ReplicaSettings, context: GuardContext) -> int:
+def _send(settings: Settings, context: GuardContext) -> int:
     target, database = Target.of(settings), context.database.resolve()
     with reading(database, locked=True) as reader:
         identity = context.ledger(reader).identity()
@@ -61,7 +61,7 @@ def _send(settings: ReplicaSettings, context: GuardContext) -> int:
     ReplicaStore(target).claim(identity, database, used=True)
     if not empty_log(database):
         raise DatabaseBusy(f"Another program reads {database}.")
-    send_copy(target, database, timeout_s=settings.wait_s)
+    send_copy(target, database, timeout_s=settings.replica.wait_s)
     sent, here = newest_copy(target), _newest_here(database)
     if sent is None or sent != here:  # its exit code does not say so
         raise ReplicaProblem(f"Litestream ended before {target.url} had everything.")

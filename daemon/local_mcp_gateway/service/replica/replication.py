@@ -59,8 +59,8 @@ class Replication:
     def __init__(self, settings: Settings, pool: ConnectionPool, identity: str, emit: Emit) -> None:
         """Store the arguments; raises ConfigProblem if `replica.url` cannot be used."""
         self._database, self._identity = settings.database_path.resolve(), identity
-        self._pool, self._settings = pool, settings.replica
-        self._target, self._emit = Target.of(settings.replica), emit
+        self._pool, self._settings = pool, settings
+        self._target, self._emit = Target.of(settings), emit
         self._store: ReplicaStore | None = None
         self._turn = anyio.Lock()
         """Held while Litestream runs, and by whoever replaces the file."""

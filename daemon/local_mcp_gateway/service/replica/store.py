@@ -21,11 +21,12 @@ from local_mcp_gateway.backup import explain_store_error
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.service.object_store import folder_of, open_store
+from local_mcp_gateway.service.secrets import BucketKeys
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-    from local_mcp_gateway.config import ReplicaSettings
+    from local_mcp_gateway.config import Settings
 
 IDENTITY: Final = "local-mcp-gateway.json"
 LEASE_S: Final = 60.0
@@ -33,8 +34,6 @@ LEASE_S: Final = 60.0
 REQUEST_S: Final = 10
 INSTALL: Final = "`pip install 'local-mcp-gateway[replica]'`, or leave replica.url empty."
 SETTING: Final = "replica.url"
-CREDENTIAL: Final = "replica"
-"""Begins the names of systemd's credentials: replica-access-key-id, replica-secret-access-key."""
 
 
 @frozen
@@ -42,14 +41,16 @@ class Target:
     """Where a replica is: `s3://bucket/path` or `file:///folder`, and how long its past is kept."""
 
     url: str
+    keys: BucketKeys
     endpoint: str = ""
     region: str = ""
     keep_days: int = 30
 
     @classmethod
-    def of(cls, settings: ReplicaSettings, url: str | None = None) -> Target:
+    def of(cls, settings: Settings, url: str | None = None) -> Target:
         """Return the target of these settings, or of another URL with them; raises ConfigProblem."""
-        chosen = url or settings.url
+        replica, keys = settings.replica, BucketKeys.of(settings, "replica")
+        chosen = url or replica.url
         if not chosen:
             raise ConfigProblem(
                 "No replica is configured.",
@@ -63,8 +64,8 @@ class Target:
                 key=setting,
             )
         if folder_of(chosen, setting) is not None:
-            return cls(chosen, keep_days=settings.keep_days)
-        return cls(chosen, settings.endpoint, settings.region, settings.keep_days)
+            return cls(chosen, keys, keep_days=replica.keep_days)
+        return cls(chosen, keys, replica.endpoint, replica.region, replica.keep_days)
 
     def for_litestream(self) -> dict[str, object]:
         """Return Litestream's configuration of the replica."""
@@ -229,7 +230,7 @@ def _open(target: Target) -> ObjectStore:
             setting=SETTING,
             endpoint=target.endpoint,
             region=target.region,
-            credential=CREDENTIAL,
+            keys=target.keys.variables(),
             missing=ReplicaProblem,
             request_s=REQUEST_S,
         )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.service.secrets.bucket_keys import BucketKeys, seal_keys
     from local_mcp_gateway.service.secrets.keyring import (
         CREDENTIAL,
         Keyring,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        bucket_keys=("BucketKeys", "seal_keys"),
         keyring=("CREDENTIAL", "Keyring", "check_secrets", "make_first_key"),
         private_file=("Unusable",),
         sealing=("SealedSignIns", "seal_all", "seal_new", "seal_values"),
@@ -28,12 +30,14 @@ else:
 
 __all__ = [
     "CREDENTIAL",
+    "BucketKeys",
     "Keyring",
     "SealedSignIns",
     "Unusable",
     "check_secrets",
     "make_first_key",
     "seal_all",
+    "seal_keys",
     "seal_new",
     "seal_values",
 ]

@@ -33,6 +33,7 @@ from local_mcp_gateway.store import (
     entries,
     list_values,
     open_value,
+    seal,
     with_values,
 )
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.store import ServerDefinition
+    from local_mcp_gateway.store import Sealable, ServerDefinition, SettingValue
 
     Result = tuple[Literal["ok", "note", "problem"], str, str]
 
@@ -72,7 +73,7 @@ class OpenedKeys:
         """Return every key; the first one seals."""
         return self.of_file + self.of_credential
 
-    def open(self, entry: StoredValue) -> StoredValue:
+    def open(self, entry: Sealable) -> Sealable:
         """Return the entry with its plain value. Raises SealedValueProblem with a hint."""
         try:
             return open_value(entry, self.all)
@@ -81,7 +82,7 @@ class OpenedKeys:
                 raise
             raise self._without(entry) from None
 
-    def _without(self, entry: StoredValue) -> SealedValueProblem:
+    def _without(self, entry: StoredValue | SettingValue) -> SealedValueProblem:
         """Explain a missing key, with what is wrong with the key file."""
         sentence = f"{entry} is sealed with key {entry.key}"
         if self.fault is not None:
@@ -274,6 +275,12 @@ SHOWN = 3
 def make_first_key(settings: Settings) -> bool:
     """Create the key file if missing, unless the database's values need a lost one."""
     return not any(entry.sealed for entry in _values(settings)) and Keyring.of(settings).make()
+
+
+def seal_setting(settings: Settings, setting: SettingValue) -> SettingValue:
+    """Return the value of a setting sealed; creates a key if there is none. Raises SealedValueProblem, NoSecretsKey."""
+    known = {entry.key for entry in _values(settings) if entry.sealed}
+    return seal(setting, Keyring.of(settings).sealing_key(known))
 
 
 def check_secrets(settings: Settings) -> Iterator[Result]:
