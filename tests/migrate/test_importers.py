@@ -142,7 +142,36 @@ def test_gooses_environment_variables_are_refused_by_name(tmp_path: Path) -> Non
     assert (tmp_path / "00001_a.sql").read_text() == text
 
 
-def test_a_folder_among_prismas_without_a_date_is_named(tmp_path: Path) -> None:
+def prismas(path: Path, provider: str) -> None:
+    """Write a folder of Prisma's with its documented baseline and names that have half a date."""
+    for name in ("0_init", "20240101000000_a", "20240101_b", "20240102000000_c"):
+        (path / name).mkdir()
+        (path / name / "migration.sql").write_text(f"CREATE TABLE {name[-1]} (x);\n")
+    (path / "migration_lock.toml").write_text(f'# no edits\nprovider = "{provider}"\n')
+
+
+def test_prismas_migrations_have_any_names_and_its_order(tmp_path: Path) -> None:
+    prismas(tmp_path, "sqlite")
+    folder = read_folder(tmp_path)
+    assert folder.problems == ()
+    assert [m.tag for m in folder.migrations] == [
+        "0_init",
+        "20240101000000_a",
+        "20240101_b",
+        "20240102000000_c",
+    ]
+    times = [m.when for m in folder.migrations]
+    assert times == sorted(set(times))
+
+
+def test_a_folder_of_prismas_for_another_database_is_refused_by_name(tmp_path: Path) -> None:
+    prismas(tmp_path, "postgresql")
+    (problem,) = read_folder(tmp_path).problems
+    assert problem.code == "dialect"
+    assert "is a folder of postgresql migrations" in problem.message
+
+
+def test_a_folder_of_drizzles_without_a_date_is_named(tmp_path: Path) -> None:
     for name in ("0_init", "20240101000000_a"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "migration.sql").write_text("SELECT 1;")

@@ -310,9 +310,9 @@ class Prisma(Tool):
     def write(self, folder: Path, steps: Sequence[str]) -> None:
         folder.mkdir(exist_ok=True)
         (folder / "migration_lock.toml").write_text('provider = "sqlite"\n')
-        for number, sql in enumerate(steps):
-            (folder / f"{TIMES[number]}_step").mkdir(exist_ok=True)
-            (folder / f"{TIMES[number]}_step" / "migration.sql").write_text(sql + "\n")
+        for time, sql in zip(("0", *TIMES), steps, strict=False):  # "0_init" is its own baseline
+            (folder / f"{time}_step").mkdir(exist_ok=True)
+            (folder / f"{time}_step" / "migration.sql").write_text(sql + "\n")
 
     def _prisma(self, task: str) -> tuple[bool, str]:
         return self.run(self.programs / "node_modules" / ".bin" / "prisma", "migrate", task)

@@ -25,7 +25,13 @@ from local_mcp_gateway.errors import (
     UsageProblem,
 )
 from local_mcp_gateway.formats import now_ms
-from local_mcp_gateway.migrate.journal import Entry, Journal, read_journal
+from local_mcp_gateway.migrate.journal import (
+    PRISMAS_LOCK,
+    Entry,
+    Journal,
+    prisma_problems,
+    read_journal,
+)
 from local_mcp_gateway.regular_file import require_kind
 
 if TYPE_CHECKING:
@@ -242,7 +248,7 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
     if "meta" not in subfolders or not (path / "meta" / "_journal.json").exists():
         stamped = [name for name in subfolders if (path / name / "migration.sql").exists()]
         if stamped:
-            return _read_stamped(path, sorted(stamped))
+            return _read_stamped(path, sorted(stamped), prismas=(path / PRISMAS_LOCK).exists())
         journal = Journal((), ())
     else:
         journal = read_journal(path)
@@ -367,16 +373,22 @@ def _read_entries(
     return tuple(migrations), tuple(absent), problems
 
 
-def _read_stamped(path: Path, folders: list[str]) -> Folder:
-    """Read the format of Drizzle 1.x and Prisma, `<YYYYMMDDHHMMSS>_<name>/migration.sql`, by name."""
+def _read_stamped(path: Path, folders: list[str], *, prismas: bool) -> Folder:
+    """Read the format of Drizzle 1.x and Prisma, `<YYYYMMDDHHMMSS>_<name>/migration.sql`, by name.
+
+    Prisma takes any name, and its documentation begins with `0_init`: one without a date comes right after
+    the one before it.
+    """
     migrations: list[Migration] = []
-    problems: list[Problem] = []
+    problems: list[Problem] = [*(prisma_problems(path) if prismas else ())]
+    when = 0
     for idx, tag in enumerate(folders):
         file = path / tag / "migration.sql"
-        when = _stamp_ms(tag) if _STAMPED.fullmatch(tag) else None
-        if when is None:
+        stamp = _stamp_ms(tag) if _STAMPED.fullmatch(tag) else None
+        if stamp is None and not prismas:
             problems.append(bad_stamp(tag))
             continue
+        when = when + 1 if stamp is None else stamp
         found = _read_file(tag, f"{tag}/migration.sql", str(file), problems)
         if found is not None:
             down = path / tag / "down.sql"

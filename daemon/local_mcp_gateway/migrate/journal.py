@@ -22,6 +22,9 @@ INDEX_DIGITS = 4
 _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
 
 
+PRISMAS_LOCK = "migration_lock.toml"
+"""What Prisma writes beside its migrations."""
+
 # A tag is a file's name in the folder: not empty, not hidden, not outside of it.
 _MOST_MS = (1 << 63) - 1  # the range of a SQLite integer
 _NO_NAME = re.compile(r"\A\.|\A\Z|[/\\\0]")
@@ -173,6 +176,15 @@ def _malformed(what: str) -> Problem:
         "Bring meta/_journal.json back from version control, and merge it by hand if two branches"
         " changed it; `db check` looks at it again.",
     )
+
+
+def prisma_problems(folder: Path) -> tuple[Problem, ...]:
+    """Return why a folder of Prisma's is none for SQLite, as its lock file says."""
+    text = (folder / PRISMAS_LOCK).read_text(errors="replace")
+    provider = re.search(r'^\s*provider\s*=\s*"(\w+)"', text, re.MULTILINE)
+    if provider is None or provider[1] in _DIALECTS:
+        return ()
+    return (_wrong_dialect(folder, provider[1]),)
 
 
 def _wrong_dialect(folder: Path, dialect: str) -> Problem:
