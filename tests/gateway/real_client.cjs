@@ -1,5 +1,6 @@
 // Use a server with the official TypeScript SDK 1 or 2, and print what it shows: its lists and one call.
-// Argument: JSON with `sdk`, and either `command` and `env` or `url`; `tool` and `arguments` of the call.
+// Argument: JSON with `sdk`, and either `command` and `env` or `url`; `tool` and `arguments` of the call. With a
+// `url` also `headers`, and `signs_in` for a client that can do OAuth and says where it would send a browser.
 // The SDKs are those of the folder in which it runs. It can all that a server may ask of a client.
 const { createRequire } = require("node:module");
 const load = createRequire(process.cwd() + "/here.js");
@@ -21,13 +22,31 @@ async function whole(list, member) {
   return found;
 }
 
+function signingIn() {
+  const kept = {};
+  return {
+    redirectUrl: "http://127.0.0.1:9/callback",
+    clientMetadata: { redirect_uris: ["http://127.0.0.1:9/callback"], client_name: "real" },
+    clientInformation: () => kept.client,
+    saveClientInformation: (client) => (kept.client = client),
+    tokens: () => kept.tokens,
+    saveTokens: (tokens) => (kept.tokens = tokens),
+    codeVerifier: () => kept.verifier,
+    saveCodeVerifier: (verifier) => (kept.verifier = verifier),
+    redirectToAuthorization: (url) => console.error("BROWSER", String(url)),
+  };
+}
+
 async function main() {
   const capabilities = { roots: {}, sampling: {}, elicitation: { form: {}, url: {} } };
   const client = new sdk.Client({ name: "real", version: "1" }, { capabilities });
   const roots = given.sdk === 1 ? sdk.ListRootsRequestSchema : "roots/list";
   client.setRequestHandler(roots, () => ({ roots: [] }));
   const transport = given.url
-    ? new sdk.StreamableHTTPClientTransport(new URL(given.url))
+    ? new sdk.StreamableHTTPClientTransport(new URL(given.url), {
+        requestInit: { headers: given.headers ?? {} },
+        authProvider: given.signs_in ? signingIn() : undefined,
+      })
     : new sdk.StdioClientTransport({
         command: given.command[0],
         args: given.command.slice(1),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from shutil import which
 from traceback import format_exception
 from typing import Any
 
@@ -321,6 +322,19 @@ async def test_the_official_client_shows_the_sentence_or_gets_its_tools(
                     said = "".join(format_exception(group))
             assert (said == "") is (wanted is None)
             assert (wanted or "") in said
+
+
+async def test_curl_prints_the_sentence_or_the_answer(tmp_path: Path) -> None:
+    if which("curl") is None:
+        pytest.skip("needs curl")
+    async with strict(tmp_path) as known:
+        shown = await known.token("ci")
+        text = ("-H", "Content-Type: application/json", "-d", json.dumps(PING))
+        curl = ("curl", "--silent", known.running.url, *text)
+        refused = json.loads((await anyio.run_process(curl)).stdout)
+        assert MISSING in refused["error"]["message"]
+        header = f"Authorization: {shown['authorization']}"
+        assert json.loads((await anyio.run_process([*curl, "-H", header])).stdout)["result"] == {}
 
 
 async def test_the_older_transport_is_for_those_with_a_token_too(tmp_path: Path) -> None:
