@@ -82,3 +82,19 @@ def terminal_width(stream: TextIO) -> int:
 def colourless() -> bool:
     """Tell whether the environment asks for no colours."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def folded(text: object, width: int, *, later: str = "") -> str:
+    """Wrap a sentence at blanks to this width; a longer word gets its own line."""
+    import textwrap  # a command that only prints JSON does not need it
+
+    return "\n".join(
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=later,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in str(text).splitlines()
+    )

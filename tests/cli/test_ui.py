@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -17,7 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from local_mcp_gateway.cli.ui import indented_json
 from tests.harness import DEADLINE_S, Place, clean_environment, new_place
 from tests.needs import open_terminal
 
@@ -212,3 +216,19 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+
+
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+
+
+@given(
+    st.recursive(
+        _PLAIN,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    )
+)
+@example(
+    {"applied": [{"tag": "a", "when": 1}, {}], "backups": [], "lock": {"held": False}, "é": "\n"}
+)
+def test_json_is_indented_as_the_standard_library_does_it(value: object) -> None:
+    assert indented_json(value) == json.dumps(value, indent=2, ensure_ascii=False)

@@ -16,6 +16,8 @@ from local_mcp_gateway.cli.ui import progress_bar
 from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused, Problem
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Holder
     from local_mcp_gateway.guard import GuardReport
@@ -190,11 +192,6 @@ def status(invocation: Invocation, *, watch: bool, as_json: bool) -> int:
 
 def _status(invocation: Invocation, *, as_json: bool) -> int:
     from local_mcp_gateway.backup import list_backups  # --help does not pay for it
-    from local_mcp_gateway.cli.client import (
-        serving_problem,
-        serving_status,
-        warn_of_another_version,
-    )
     from local_mcp_gateway.database import read_holder
     from local_mcp_gateway.guard import get_status
 
@@ -207,12 +204,8 @@ def _status(invocation: Invocation, *, as_json: bool) -> int:
     )
     backups = list_backups(invocation.database, folder)
     holder = read_holder(invocation.database)
-    serving = serving_status(invocation.database) if holder else None
-    warn_of_another_version(serving)
-    if problem := serving_problem(serving):
-        first = Problem(problem.code, problem.message, problem.hint)
-        state = seen.state if seen.state == "damaged" else "refused"
-        seen = replace(seen, state=state, problems=(first, *seen.problems))
+    if holder:
+        seen = _with_its_problem(seen, invocation.database)
     if as_json:
         ui.print_json(
             {
@@ -236,6 +229,24 @@ def _status(invocation: Invocation, *, as_json: bool) -> int:
     else:
         _show_status(seen, backups, holder)
     return seen.exit_code
+
+
+def _with_its_problem(seen: Status, database: Path) -> Status:
+    """Add what the running gateway says is wrong; warn if it is of another version."""
+    from local_mcp_gateway.cli.client import (
+        serving_problem,
+        serving_status,
+        warn_of_another_version,
+    )
+
+    serving = serving_status(database)
+    warn_of_another_version(serving)
+    problem = serving_problem(serving)
+    if problem is None:
+        return seen
+    first = Problem(problem.code, problem.message, problem.hint)
+    state = seen.state if seen.state == "damaged" else "refused"
+    return replace(seen, state=state, problems=(first, *seen.problems))
 
 
 def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> None:

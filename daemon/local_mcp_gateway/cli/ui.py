@@ -6,11 +6,14 @@ import json
 import os
 import shlex
 import sys
-import textwrap
 import threading
 import time
+from collections.abc import ValuesView
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from itertools import chain
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,11 +21,10 @@ from local_mcp_gateway import formats
 from local_mcp_gateway.cli.streams import draw, lost, printable
 from local_mcp_gateway.database import told_progress
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
-from local_mcp_gateway.formats import line_width, terminal_width
-from local_mcp_gateway.log import folded
+from local_mcp_gateway.formats import folded, line_width, terminal_width
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 NARROWEST_CELL = 12
@@ -30,7 +32,43 @@ NARROWEST_CELL = 12
 
 def print_json(value: object) -> None:
     """Print one JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(indented_json(value))
+
+
+def indented_json(value: object, margin: str = "\n") -> str:
+    """Return what `json.dumps` returns with an indent of 2, but faster; keys are texts.
+
+    With an indent it encodes item by item in Python. Here what holds only plain values is encoded in C.
+    """
+    inner = margin + "  "
+    held = value.values() if isinstance(value, dict) else value
+    if not isinstance(held, list | tuple | ValuesView) or not held:
+        return _encoder("").encode(value)
+    if _are_plain(held):
+        text = _encoder(inner).encode(value)
+        return f"{text[0]}{inner}{text[1:-1]}{margin}{text[-1]}"
+    if isinstance(value, dict):
+        items = [f"{_encoder('').encode(k)}: {indented_json(v, inner)}" for k, v in value.items()]
+        return f"{{{inner}{f',{inner}'.join(items)}{margin}}}"
+    if set(map(type, held)) == {dict} and all(held) and _are_plain(chain(*map(dict.values, held))):
+        # All rows at once. No text has a line break of its own here, so what is found is between rows.
+        deeper = inner + "  "
+        rows = _encoder(deeper).encode(value)[2:-2]
+        rows = rows.replace(f"}},{deeper}{{", f"{inner}}},{inner}{{{deeper}")
+        return f"[{inner}{{{deeper}{rows}{inner}}}{margin}]"
+    return f"[{inner}{f',{inner}'.join(indented_json(item, inner) for item in held)}{margin}]"
+
+
+_PLAIN: Final = {str, int, float, bool, NoneType}
+
+
+def _are_plain(values: Iterable[object]) -> bool:
+    return set(map(type, values)) <= _PLAIN
+
+
+@cache
+def _encoder(separator: str) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, separators=(f",{separator}", ": "))
 
 
 def print_result(value: object, sentence: str, *, as_json: bool) -> int:
@@ -92,6 +130,8 @@ def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) 
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
         return f"{indent}{mark}{text}"
+    import textwrap
+
     width = line_width(stream) - len(indent)
     return textwrap.indent(folded(mark + text, width, later=" " * len(mark)), indent)
 

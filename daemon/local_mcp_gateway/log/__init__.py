@@ -17,7 +17,6 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.log.events import EVENTS, LEVEL_OF, LEVELS
-    from local_mcp_gateway.log.formatters import folded
     from local_mcp_gateway.log.journal import COUNTED_APART, IDENTIFIER, is_journal
     from local_mcp_gateway.log.redact import (
         HIDDEN,
@@ -36,7 +35,6 @@ else:
     __getattr__ = exports(
         __name__,
         events=("EVENTS", "LEVELS", "LEVEL_OF"),
-        formatters=("folded",),
         journal=("COUNTED_APART", "IDENTIFIER", "is_journal"),
         redact=(
             "HIDDEN",
@@ -67,7 +65,6 @@ __all__ = [
     "Log",
     "beginning",
     "configure",
-    "folded",
     "ignore",
     "is_journal",
     "is_secret_key",

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from local_mcp_gateway.formats import colourless, duration, terminal_width
+from local_mcp_gateway.formats import colourless, duration, folded, terminal_width
 from local_mcp_gateway.log import AT, LEVEL
 from local_mcp_gateway.log.events import LEVEL_OF
 from local_mcp_gateway.log.journal import JournalEntry, as_entry, is_journal
@@ -203,20 +203,6 @@ def _fill(words: list[str], width: int, *, start: int) -> list[list[str]]:
             used = INDENT + len(word)
         lines[-1].append(word)
     return lines
-
-
-def folded(text: object, width: int, *, later: str = "") -> str:
-    """Wrap a sentence at blanks to this width; a longer word gets its own line."""
-    return "\n".join(
-        textwrap.fill(
-            line,
-            width,
-            subsequent_indent=later,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for line in str(text).splitlines()
-    )
 
 
 def _import_structlog() -> Any:
