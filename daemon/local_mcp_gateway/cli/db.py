@@ -10,7 +10,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.context import Invocation, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, replicating, stop_on_signals
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.cli.ui import progress_bar
 from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused, Problem
@@ -103,17 +103,13 @@ def migrate(
     policy = guard_policy(
         invocation.settings, to=to, allow_out_of_order=allow_out_of_order, fresh=fresh
     )
-    if invocation.settings.replica.url:
-        from local_mcp_gateway.service.replica import pinning
-
-        policy = replace(policy, replicate=pinning(invocation.settings))
     with (
         stop_on_signals() as stop,
         progress_bar() as progress,
         guarded(
             invocation.database,
             invocation.migrations,
-            policy=policy,
+            policy=replicating(invocation, policy),
             lock_timeout_s=lock_timeout,
             emit=invocation.emitter(),
             progress=progress,

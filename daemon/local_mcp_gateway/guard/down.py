@@ -66,6 +66,7 @@ def go_back(
             raise UsageProblem(
                 f"{context.database} has no applied migrations.", hint="See `db status`."
             )
+        replicated = _replicate(context, plan_down(context, steps=steps, to=to))
         with write_transaction(context) as transaction:
             live = transaction.connection
             plan = plan_down_on(context, live, steps=steps, to=to)
@@ -73,7 +74,9 @@ def go_back(
                 return Reverted((), context.ledger(live).fingerprint(), None)
             applied = [entry.tag for entry in plan.applied]
             newest = plan.ways[0].applied.tag
-            backup = transaction.back_up(before=f"down-{newest}", applied=applied)
+            backup = transaction.back_up(
+                before=f"down-{newest}", applied=applied, replicated=replicated
+            )
             with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
                 context.prepare(scratch)
                 begin(scratch)
@@ -84,6 +87,14 @@ def go_back(
         for step in reverted:
             context.emit("migration.reverted", **step.as_fields())
     return Reverted(reverted, transaction.fingerprint, backup)
+
+
+def _replicate(context: GuardContext, plan: DownPlan) -> int | None:
+    """Have the state before the revert in the replica, if there is one."""
+    replicate = context.policy.replicate
+    if replicate is None or not plan.ways:
+        return None
+    return replicate(context, f"down-{plan.ways[0].applied.tag}")
 
 
 def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:

@@ -104,13 +104,19 @@ class History:
         self._insert(event, backup=backup, recorded=self._last_recorded())
 
     def replicated_before(self, tag: str) -> int | None:
-        """Return the replica's transaction from before the migration was last applied, if it was noted."""
+        """Return the replica's transaction from before the migration was last applied, if it was noted.
+
+        `down-TAG`: from before it was last reverted, as the backup from then is named.
+        """
+        reverted = tag.startswith("down-")
+        events = ("reverted", "") if reverted else ("applied", "applied_in_dev")
         rows = self._history(
             "SELECT r.hash FROM __guard_history r JOIN __guard_history a"
             " ON a.backup = r.backup AND a.id > r.id"
-            " WHERE r.event = 'replicated' AND a.event IN ('applied', 'applied_in_dev') AND a.tag = ?"
+            " WHERE r.event = 'replicated' AND a.event IN (?, ?) AND a.tag = ?"
             " ORDER BY a.id DESC, r.id DESC LIMIT 1",
-            tag,
+            *events,
+            tag.removeprefix("down-") if reverted else tag,
         )
         return int(rows[0][0], 16) if rows else None
 

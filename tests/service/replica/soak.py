@@ -226,7 +226,6 @@ def judged(file: Path) -> tuple[int, list[str]]:
 
 def soak(folder: Path, *, seconds: float, kinds: Sequence[str] = KINDS, seed: int = 18) -> Tally:
     """Go through the kinds of harm, in an order by chance, until the time is over; each at least once."""
-    os.environ.update(KEYS)  # for what this process restores
     dice = random.Random(seed)
     with ExitStack() as stack:
         s3 = stack.enter_context(running_s3())
@@ -280,6 +279,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", action="append", choices=KINDS, help="this kind of harm only")
     given = parser.parse_args()
+    os.environ.update(KEYS)  # for what this process restores
     with tempfile.TemporaryDirectory() as folder:
         tally = soak(Path(folder), seconds=given.minutes * 60, kinds=given.only or KINDS)
     lags, losses = tally.lags_s or [0.0], tally.losses_s or [0.0]

@@ -49,6 +49,21 @@ def test_the_state_before_a_migration_comes_back(
     assert "more" not in tables_of(shipped.database)
 
 
+def test_the_state_before_a_revert_comes_back(shipped: Place, in_folder: Replica) -> None:
+    tag = shipped.folder.add("more", "CREATE TABLE more (x)", down="DROP TABLE more")
+    filled(shipped, in_folder, "first")
+    add(shipped, "unsent")
+    shipped.write("INSERT INTO more VALUES (1)")
+    done = shipped.run("db", "down", "--yes", env=in_folder.env)
+    assert done.code == 0, done.stderr
+    assert "more" not in tables_of(shipped.database)
+    add(shipped, "after")
+    done = shipped.run("db", "restore", "--before", f"down-{tag}", "--yes", env=in_folder.env)
+    assert done.code == 0, done.stderr
+    assert shipped.query(NAMES) == [("first",), ("unsent",)]
+    assert shipped.query("SELECT x FROM more") == [(1,)]
+
+
 @pytest.mark.parametrize(("policy", "code"), [("wait", 9), ("warn", 0)])
 def test_a_store_that_does_not_answer_refuses_the_migration_or_is_told(
     shipped: Place, in_bucket: Replica, s3: S3, policy: str, code: int

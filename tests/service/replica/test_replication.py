@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import certifi
 import pytest
 
 from local_mcp_gateway.errors import Exit
@@ -344,6 +345,38 @@ def test_a_bucket_that_is_not_there_is_named_and_the_gateway_serves(
         assert failed["code"] == "replica"
         assert "NoSuchBucket" in failed["message"]
         add(shipped, "first")
+
+
+def test_wrong_keys_are_named_and_the_gateway_serves(
+    shipped: Place, in_bucket: Replica, s3: S3
+) -> None:
+    s3.check_keys()
+    with shipped.serve(env=in_bucket.env) as gateway:
+        gateway.wait_ready()
+        failed = gateway.wait_for("replica.failed")
+        assert failed["code"] == "replica"
+        assert "InvalidAccessKeyId" in failed["message"]
+        add(shipped, "first")
+        assert gateway.stop() == 0
+    assert SECRET not in "".join(gateway.lines)
+
+
+def test_litestream_starts_where_a_bundle_of_certificates_is_named(
+    shipped: Place, in_bucket: Replica, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    shutil.copy(certifi.where(), bundle)
+    env = {**in_bucket.env, "AWS_CA_BUNDLE": str(bundle)}
+    with shipped.serve(env=env) as gateway:
+        gateway.wait_ready()
+        pid = litestream(gateway)
+        told = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        assert f"SSL_CERT_FILE={bundle}" in told
+        assert [entry for entry in told if entry.startswith("AWS_CA_BUNDLE")] == []
+        add(shipped, "first")
+        assert gateway.stop() == 0
+    assert "replica.lost" not in gateway.names()
+    assert in_bucket.rows() == [("first",)]
 
 
 @pytest.mark.parametrize(
