@@ -532,6 +532,7 @@ def test_every_command_is_right_after_a_squash(place: Place, before: int) -> Non
         assert place.run("db", "check").code == 0
 
 
+@pytest.mark.nightly
 def test_a_folder_that_is_squashed_while_dev_serves_it_is_served_on(shipped: Place) -> None:
     folder = shipped.folder
     with shipped.serve("--dev") as gateway:

@@ -330,26 +330,34 @@ def begun(place: Place, drizzle: Toolbox, count: int) -> None:
 ROWS = "SELECT users.id, name, age, posts.id FROM old AS users LEFT JOIN posts ON user = users.id"
 
 
-@pytest.mark.parametrize(
-    "count",
-    [pytest.param(count, marks=[] if count == 1 else pytest.mark.nightly) for count in range(5)],
-)
+def test_a_squashed_folder_is_gone_on_with_by_both(
+    many: Place, zero: Toolbox, tmp_path: Path
+) -> None:
+    require_the_same(many, zero, tmp_path, count=1)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("count", range(5))
 def test_a_squashed_folder_is_gone_on_with_by_both_from_any_state(
     many: Place, each: Toolbox, tmp_path: Path, count: int
 ) -> None:
-    """Drizzle from some of the old ones with the folder that is kept, as the manual says."""
+    require_the_same(many, each, tmp_path, count=count)
+
+
+def require_the_same(many: Place, drizzle: Toolbox, root: Path, *, count: int) -> None:
+    """Drizzle goes on from some of the old ones with the folder that is kept, as the manual says."""
     if count:
-        begun(many, each, count)
-    ours = many.copy(tmp_path / "ours")
+        begun(many, drizzle, count)
+    ours = many.copy(root / "ours")
     for place in (many, ours):
         assert place.run("db", "squash", "--to", "0002_third").code == 0
     if count in {1, 2}:
         before = many.content()
         with pytest.raises(AssertionError, match="already exists"):
-            each.migrate(many.database, many.folder.path)
+            drizzle.migrate(many.database, many.folder.path)
         assert many.content() == before
-        each.migrate(many.database, many.folder.path / "meta" / "_squashed")
-    each.migrate(many.database, many.folder.path)
+        drizzle.migrate(many.database, many.folder.path / "meta" / "_squashed")
+    drizzle.migrate(many.database, many.folder.path)
     with guarded(ours.database, ours.folder.path):
         pass
     assert ledger(many.database, "hash, created_at") == ledger(ours.database, "hash, created_at")
@@ -357,7 +365,7 @@ def test_a_squashed_folder_is_gone_on_with_by_both_from_any_state(
     with guarded(many.database, many.folder.path) as report:
         assert (report.state, report.drift) == ("current", ())
     before = ours.content()
-    each.migrate(ours.database, ours.folder.path)
+    drizzle.migrate(ours.database, ours.folder.path)
     assert ours.content() == before
 
 
