@@ -524,6 +524,7 @@ def test_every_command_is_right_after_a_squash(place: Place, before: int) -> Non
     assert place.query("SELECT name FROM users") == [("a",)]
     down = place.run("db", "down", "--yes")
     assert down.code == (8 if before else 0), down.stderr  # 0001_b of old never had a way back
+    assert not before or "there is no meta/_squashed/0001_b.down.sql" in down.stderr
     assert place.run("db", "migrate").code == 0
     assert place.run("db", "drop", "--yes").code == 8  # it is applied
     if before:

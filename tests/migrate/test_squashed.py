@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from local_mcp_gateway.database.connections import open_scratch
+from local_mcp_gateway.errors import MigrationFailed
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.plan import Plan
@@ -124,7 +125,9 @@ def test_a_database_that_is_in_the_middle_is_told_what_is_gone(five: Workshop) -
     squash(five.path, TAGS[2])
     (five.path / "meta" / "_squashed" / "0000_m.sql").unlink()
     plan = Plan.read(five.read(), Ledger(connection))
-    assert [(problem.code, problem.tag) for problem in plan.problems] == [("missing", "0000_m")]
+    (told,) = plan.problems
+    assert (told.code, told.tag) == ("missing", "0000_m")
+    assert told.message.startswith("In meta/_squashed: The journal lists 0000_m, but 0000_m.sql")
     shutil.rmtree(five.path / "meta" / "_squashed")
     plan = Plan.read(five.read(), Ledger(connection))
     assert {problem.code for problem in plan.problems} >= {"missing"}
@@ -198,3 +201,30 @@ def test_a_late_branch_among_squashed_migrations_of_drizzle_1_still_fits(tmp_pat
         plan = Plan.read(read_folder(tmp_path), ledger)
         assert plan.problems == ()
         assert [m.tag for m in plan.pending] == [migrations[1].tag, migrations[3].tag]
+
+
+def test_an_error_in_a_squashed_migration_names_the_file_where_it_is(five: Workshop) -> None:
+    migrated(connection := open_scratch(), five.path, 2)
+    connection.execute("ALTER TABLE users ADD COLUMN age")
+    squash(five.path)
+    plan = Plan.read(five.read(), Ledger(connection))
+    connection.execute("BEGIN")
+    with pytest.raises(
+        MigrationFailed, match=r"^meta/_squashed/0002_m\.sql, line 1, statement 1: dup"
+    ):
+        apply_all(connection, plan.pending)
+    assert plan.pending[0].down_name == "meta/_squashed/0002_m.down.sql"
+    connection.close()
+
+
+def test_what_the_tool_of_an_adopted_database_has_applied_since_is_still_seen(
+    five: Workshop, scratch: sqlite3.Connection
+) -> None:
+    scratch.execute("CREATE TABLE schema_migrations (version VARCHAR PRIMARY KEY)")
+    for tag, text in zip(TAGS[:3], TEXTS[:3], strict=True):
+        scratch.executescript(text)
+        scratch.execute("INSERT INTO schema_migrations VALUES (?)", (tag[:4],))
+        squash(five.path, TAGS[3])
+        done = Repair(five.database, five.path, Ledger(scratch)).adopt(lambda _: None)
+        assert done == (tag,)
+    assert [m.tag for m in migrated(scratch, five.path).pending] == list(TAGS[3:])

@@ -239,7 +239,7 @@ def _squash(folder: Folder, prepare: Prepare | None) -> Problem | None:
     hint = f"Bring {squash.name} and {SQUASHED} back from version control."
     if squashed.problems:
         first = squashed.problems[0]
-        return Problem(SQUASH, f"In {SQUASHED}: {first.message}", hint, first.tag)
+        return Problem(SQUASH, first.message, hint, first.tag)
     for seed in SEEDS:
         try:
             old, new = (

@@ -12,6 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -127,15 +128,19 @@ class Migration(_File):
 
     @property
     def name(self) -> str:
-        """Return the file's name, as it is in the folder."""
+        """Return the file's name in the folder, with the folders below it."""
         stamped = self.path.name == "migration.sql"
-        return f"{self.tag}/migration.sql" if stamped else self.path.name
+        return self._below(f"{self.tag}/migration.sql" if stamped else self.path.name)
 
     @property
     def down_name(self) -> str:
         """Return the name of its down file, whether there is one or not."""
         stamped = self.path.name == "migration.sql"
-        return f"{self.tag}/down.sql" if stamped else f"{self.tag}.down.sql"
+        return self._below(f"{self.tag}/down.sql" if stamped else f"{self.tag}.down.sql")
+
+    def _below(self, name: str) -> str:
+        _, squashed, _ = self.file.partition(f"/{SQUASHED}/")
+        return f"{SQUASHED}/{name}" if squashed else name
 
     @property
     def down(self) -> Path | None:
@@ -202,8 +207,10 @@ class Folder(NamedTuple):
         if not found.migrations:
             return None
         last = found.migrations[-1]
-        theirs = (m for m in self.migrations if m.tag == last.tag and m.hash != last.hash)
-        return None if next(theirs, None) is None else found
+        if all(m.tag != last.tag or m.hash == last.hash for m in self.migrations):
+            return None
+        told = (replace(one, message=f"In {SQUASHED}: {one.message}") for one in found.problems)
+        return found._replace(problems=tuple(told))
 
     def every_migration(self) -> Iterator[Migration]:
         """Yield every migration that a database may have applied: its own, and the squashed ones."""

@@ -81,9 +81,9 @@ class Squash:
     def files(self) -> tuple[Path, ...]:
         """Return what is written, the kept migrations as one folder."""
         path, last = self.folder.path, self.replaced[-1]
-        found = [path / last.name]
+        found = [last.path]
         if self.down is not None:
-            found.append(path / last.down_name)
+            found.append(_down_file(last))
         if self.snapshot is not None:
             found.append(snapshot_file(path, last.tag))
         if not self.folder.stamped:
@@ -278,7 +278,7 @@ _NO_EXCHANGE = frozenset({errno.EBUSY, errno.EINVAL, errno.ENOSYS, errno.EXDEV})
 def _require_unchanged(squash: Squash, staged: Path) -> None:
     """Refuse to write what was made of other texts."""
     for migration in squash.folder.migrations:
-        file = staged / migration.name
+        file = staged / migration.path.relative_to(squash.folder.path)
         if not file.exists() or sha256(file.read_bytes()).hexdigest() != migration.hash:
             raise UsageProblem(
                 f"{migration.name} was changed while it was squashed.",
@@ -320,23 +320,27 @@ def _files_of(squash: Squash, staged: Path) -> Iterator[Path]:
         return
     own = {migration.tag for migration in with_snapshots(squash.folder)}
     for migration in squash.replaced:
-        yield staged / migration.name
+        yield staged / migration.path.name
         if migration.down is not None:
-            yield staged / migration.down_name
+            yield staged / migration.down.name
         snapshot = snapshot_file(staged, migration.tag)
         if migration.tag in own and snapshot.exists():
             yield snapshot
 
 
 def _place(squash: Squash, staged: Path) -> None:
-    last = squash.replaced[-1]
+    last, path = squash.replaced[-1], squash.folder.path
     if squash.folder.stamped:
         (staged / last.tag).mkdir()
-    (staged / last.name).write_bytes(squash.sql.encode())
+    (staged / last.path.relative_to(path)).write_bytes(squash.sql.encode())
     if squash.down is not None:
-        (staged / last.down_name).write_bytes(squash.down.encode())
+        (staged / _down_file(last).relative_to(path)).write_bytes(squash.down.encode())
     if squash.snapshot is not None:
         snapshot_file(staged, last.tag).write_bytes(snapshot_bytes(squash.snapshot))
+
+
+def _down_file(migration: Migration) -> Path:
+    return migration.path.with_name(Path(migration.down_name).name)
 
 
 def _exchange(one: Path, other: Path) -> None:
