@@ -5,8 +5,11 @@ import json
 import os
 import select
 import socket
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,12 @@ from hypothesis import strategies as st
 from faults import syscalls, vfs
 from faults.findings import Findings, Record
 from faults.inject import Injector, Point
+from faults.lab import Worker
+from faults.oracle import judge
 from faults.plan import points, spread
+from faults.prepare import prepare
+from faults.scenarios import COMMANDS
+from faults.world import World
 from tests.harness import REPOSITORY, clean_environment
 from tests.needs import attempt
 
@@ -140,6 +148,89 @@ def test_a_record_of_another_program_begins_again(tmp_path: Path) -> None:
     record.read(Findings())
     assert record.calls == {}
     assert len(path.read_text().splitlines()) == 1
+
+
+def damage_a_page(world: World) -> None:
+    with world.database.open("r+b") as file:
+        file.seek(4096 * 2)
+        file.write(b"\xff" * 2048)
+
+
+def damage_an_index(world: World) -> None:
+    """Let an index be of another column than its entries are."""
+    sql = (
+        "UPDATE sqlite_schema SET sql = replace(sql, '(parent_id)', '(name)') WHERE type = 'index'"
+    )
+    run_sql(world, "PRAGMA writable_schema = ON", sql)
+
+
+def change_a_row(world: World) -> None:
+    run_sql(world, "UPDATE notes SET body = 'another' WHERE id = 1")
+
+
+def orphan_a_row(world: World) -> None:
+    run_sql(world, "UPDATE children SET parent_id = 999 WHERE id = 2")
+
+
+def damage_the_backup(world: World) -> None:
+    (backup,) = (world.data / "backups").glob("*.db")
+    backup.write_bytes(backup.read_bytes()[:-4096])
+
+
+def leave_a_file(world: World) -> None:
+    (world.data / "gateway.db.left").write_bytes(b"")
+    (world.data / "gateway.db.left").chmod(0o600)
+
+
+def let_others_read(world: World) -> None:
+    world.database.chmod(0o644)
+
+
+def break_the_next_start(world: World) -> None:
+    (world.migrations / "0002_grow_notes.sql").write_text("ALTER TABLE gone ADD COLUMN x;")
+
+
+def run_sql(world: World, *statements: str) -> None:
+    with closing(sqlite3.connect(world.database)) as connection:
+        for sql in statements:
+            connection.execute(sql)
+        connection.commit()
+
+
+def test_every_check_can_fail(tmp_path: Path) -> None:
+    """A world that is right has no finding; each that is broken by hand has the one of its kind."""
+    with Worker(tmp_path / "worker") as worker:
+        scenario = prepare(COMMANDS[0], "DELETE", worker.work, worker.warm)
+        found = {}
+        for number, (harm, applied, exit_code, _) in enumerate(HARMS):
+            world = scenario.template.copy_to(tmp_path / str(number))
+            if applied:
+                worker.warm.must(world, *scenario.command.arguments)
+            if harm is not None:
+                harm(world)
+            found[number] = judge(scenario, world, exit_code, tmp_path / "aside")
+    missed = [
+        (expected, found[number])
+        for number, (_, _, _, expected) in enumerate(HARMS)
+        if not (any(expected in said for said in found[number]) if expected else not found[number])
+    ]
+    assert missed == []
+
+
+HARMS: tuple[tuple[Callable[[World], None] | None, bool, int, str], ...] = (
+    (None, False, -9, ""),
+    (None, True, 0, ""),
+    (None, False, 0, "exit 0, but the result is not there"),
+    (damage_a_page, True, 0, "does not open"),
+    (damage_an_index, True, 0, "integrity_check"),
+    (change_a_row, True, 0, "content is neither the old nor the new"),
+    (orphan_a_row, True, 0, "foreign_key_check: 1 orphans"),
+    (damage_the_backup, True, 0, "a listed backup"),
+    (leave_a_file, True, 0, "stray file gateway.db.left"),
+    (let_others_read, True, 0, "readable by others: gateway.db"),
+    (break_the_next_start, False, -9, "the next start fails"),
+)
+"""What is done to the world, whether the command ran before, its exit code, and what has to be found."""
 
 
 def test_every_flush_of_a_seed_fails_without_harm(tmp_path: Path) -> None:
