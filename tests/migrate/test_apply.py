@@ -434,7 +434,7 @@ def test_a_database_of_drizzle_1_gets_its_names_too(tmp_path: Path) -> None:
     shop = Workshop(tmp_path)
     shop.add("20240101000000_a", "CREATE TABLE a(x);")
     connection.execute("BEGIN IMMEDIATE")
-    apply_all(connection, shop.read().migrations, stamped=True)
+    apply_all(connection, shop.read().migrations, is_v1=True)
     connection.execute("COMMIT")
     ((name, at),) = connection.execute(
         "SELECT name, applied_at FROM __drizzle_migrations"

@@ -50,6 +50,6 @@ def test_what_the_engine_does_itself_is_neither_refused_nor_recorded(
     scratch: sqlite3.Connection,
 ) -> None:
     authorizer = watched(scratch)
-    with authorizer.unasked():
+    with authorizer.suspended():
         scratch.execute("CREATE TABLE __drizzle_migrations (hash, created_at)")
     assert authorizer.changes == []

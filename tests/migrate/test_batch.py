@@ -61,13 +61,13 @@ def test_a_schema_that_is_not_the_rehearsed_one_is_refused(
     shop: Workshop, scratch: sqlite3.Connection
 ) -> None:
     shop.add("0000_a", "CREATE TABLE a (x);")
-    rehearsed = BatchResult((), Ledger(scratch).fingerprint(), is_as_made=True)
+    rehearsed = BatchResult((), Ledger(scratch).fingerprint(), matches_migrations=True)
     with pytest.raises(VerificationFailed, match="After 0000_a the live schema differs"):
         apply_batch(plan(shop, scratch), Ledger(scratch), rehearsed=rehearsed)
 
 
 @pytest.mark.parametrize(
-    ("by_hand", "is_as_made"),
+    ("by_hand", "matches_migrations"),
     [
         ("CREATE TABLE b (x, y)", True),
         ("CREATE TABLE b (x)", False),
@@ -76,13 +76,13 @@ def test_a_schema_that_is_not_the_rehearsed_one_is_refused(
     ],
 )
 def test_the_fingerprint_is_recorded_only_of_what_the_migrations_alone_make(
-    shop: Workshop, scratch: sqlite3.Connection, by_hand: str, *, is_as_made: bool
+    shop: Workshop, scratch: sqlite3.Connection, by_hand: str, *, matches_migrations: bool
 ) -> None:
     scratch.executescript(by_hand)
     shop.add("0000_a", "CREATE TABLE a (x); CREATE TABLE IF NOT EXISTS b (x, y);")
     result = apply_batch(plan(shop, scratch), Ledger(scratch))
-    assert result.is_as_made is is_as_made
-    assert (Ledger(scratch).recorded_fingerprint() is not None) is is_as_made
+    assert result.matches_migrations is matches_migrations
+    assert (Ledger(scratch).recorded_fingerprint() is not None) is matches_migrations
 
 
 def test_shadow_tables_and_quotes_in_names_are_made_by_their_text(
@@ -91,7 +91,7 @@ def test_shadow_tables_and_quotes_in_names_are_made_by_their_text(
     text = 'CREATE VIRTUAL TABLE IF NOT EXISTS f USING fts5 (x); CREATE TABLE IF NOT EXISTS "q""t" (x);'
     scratch.executescript(text)
     shop.add("0000_a", text)
-    assert apply_batch(plan(shop, scratch), Ledger(scratch)).is_as_made
+    assert apply_batch(plan(shop, scratch), Ledger(scratch)).matches_migrations
 
 
 def test_a_string_in_double_quotes_is_refused_with_a_backup_and_reported_without(

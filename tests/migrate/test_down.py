@@ -40,7 +40,7 @@ def test_several_are_reverted_newest_first(two: Workshop) -> None:
     two.apply()
     with closing(open_migration(two.database)) as connection:
         plan = down(two, connection, to="0000_a")
-        assert [way.applied.tag for way in plan.ways] == ["0002_c", "0001_b"]
+        assert [way.applied.tag for way in plan.reversals] == ["0002_c", "0001_b"]
         assert set(plan.expected.tables) == {"a"}
 
 

@@ -145,7 +145,7 @@ def test_a_drizzle_1_folder_is_read_in_the_order_of_its_stamps(tmp_path: Path) -
     assert [m.tag for m in folder.migrations] == ["20240102030405_a", "20250102030405_b"]
     assert folder.migrations[0].when == 1_704_164_645_000
     assert folder.migrations[0].down == tmp_path / "20240102030405_a" / "down.sql"
-    assert folder.stamped
+    assert folder.is_v1
 
 
 def test_a_drizzle_1_migration_beside_a_journal_is_not_passed_over(shop: Workshop) -> None:

@@ -212,8 +212,8 @@ def test_every_migration_that_was_merged_late_is_named_and_no_other() -> None:
 
 
 def test_a_late_migration_of_drizzle_1_is_given_a_later_stamp_instead() -> None:
-    stamped = Folder(Path("/m"), (A, B, C), stamped=True)
-    (problem,) = resolve(stamped, [row(A), row(C)]).problems
+    folder = Folder(Path("/m"), (A, B, C), is_v1=True)
+    (problem,) = resolve(folder, [row(A), row(C)]).problems
     assert problem == Problem(
         "out_of_order",
         "0001_m is pending, but it comes before 0002_m, which is applied already.",
@@ -294,7 +294,7 @@ def test_numbers_that_were_applied_twice_do_not_hide_one_that_is_pending() -> No
 
 def test_folders_of_drizzle_1_have_stamps_and_no_numbers() -> None:
     two = migration(1, tag="0001_a", text="-- a", when=20), migration(1, tag="0001_b", when=30)
-    assert resolve(Folder(Path("/m"), two, stamped=True), ()).problems == ()
+    assert resolve(Folder(Path("/m"), two, is_v1=True), ()).problems == ()
 
 
 def test_two_files_with_one_text_are_two_migrations() -> None:
@@ -476,8 +476,8 @@ def test_every_row_and_every_file_is_accounted_for_once(data: st.DataObject) -> 
         for m in data.draw(st.lists(st.sampled_from(migrations), max_size=6))
     ]
     f = folder(*data.draw(st.lists(st.sampled_from(migrations), unique=True)))
-    matched, edited, strangers = match(f, rows)
-    given_to = [*matched.values(), *(entry.row for entry in edited), *strangers]
+    matched, edited, unmatched = match(f, rows)
+    given_to = [*matched.values(), *(entry.row for entry in edited), *unmatched]
     assert sorted(r[:2] for r in given_to) == sorted({r[:2] for r in rows})
     found = resolve(f, rows)
     done = [entry.migration for entry in found.applied]

@@ -194,7 +194,7 @@ def test_a_late_branch_among_squashed_migrations_of_drizzle_1_still_fits(tmp_pat
     with closing(open_scratch()) as connection:
         ledger = Ledger(connection)
         connection.execute("BEGIN")
-        ledger.ensure(stamped=True)
+        ledger.ensure(is_v1=True)
         apply_all(connection, [migrations[0], migrations[2]])
         connection.execute("COMMIT")
         squash(tmp_path)

@@ -55,9 +55,9 @@ def down(
     refuse_while_held(invocation.database, lock_timeout)
     with guard_context(invocation, replicates=True) as context:
         plan = plan_down(context, steps=steps, to=to)
-        warnings = [f"{way.applied.tag} will be reverted." for way in plan.ways]
+        warnings = [f"{one.applied.tag} will be reverted." for one in plan.reversals]
         warnings += [hazard.message for hazard in plan.hazards]
-        if plan.ways:
+        if plan.reversals:
             confirm_by_name(invocation.database.name, warnings, yes=yes)
         done = go_back(context, steps=steps, to=to, lock_timeout_s=lock_timeout)
     if as_json:

@@ -70,10 +70,10 @@ def go_back(
         with write_transaction(context) as transaction:
             live = transaction.connection
             plan = plan_down_on(context, live, steps=steps, to=to)
-            if not plan.ways:
+            if not plan.reversals:
                 return Reverted((), context.ledger(live).fingerprint(), None)
             applied = [entry.tag for entry in plan.applied]
-            newest = plan.ways[0].applied.tag
+            newest = plan.reversals[0].applied.tag
             backup = transaction.back_up(
                 before=f"down-{newest}", applied=applied, replicated=replicated
             )
@@ -92,9 +92,9 @@ def go_back(
 def _replicate(context: GuardContext, plan: DownPlan) -> int | None:
     """Have the state before the revert in the replica, if there is one."""
     replicate = context.policy.replicate
-    if replicate is None or not plan.ways:
+    if replicate is None or not plan.reversals:
         return None
-    return replicate(context, f"down-{plan.ways[0].applied.tag}")
+    return replicate(context, f"down-{plan.reversals[0].applied.tag}")
 
 
 def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:

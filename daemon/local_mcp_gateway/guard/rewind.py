@@ -273,7 +273,7 @@ def _from_before(context: GuardContext, divergence: Divergence) -> Iterator[tupl
                 named_failures(backup.path, doing="read the backup"),
                 closing(open_immutable(backup.path)) as reader,
             ):
-                held = [row.hash for row in Ledger(reader).rows(brief=True)]
+                held = [row.hash for row in Ledger(reader).rows(details=False)]
         except GatewayError:
             continue
         if held == kept[: len(held)]:

@@ -23,7 +23,7 @@ from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
 from local_mcp_gateway.migrate.statements import (
-    as_sqlite_has_it,
+    expand_alter_column,
     read_directives,
     split,
     unwrap_transaction,
@@ -93,7 +93,7 @@ class Supervised(NamedTuple):
     """A connection with the authorizer and the interruption in place, and its observer."""
 
     connection: sqlite3.Connection
-    authority: Authorizer
+    authorizer: Authorizer
     run: Run
     observer: Observer
     rebuilds: Rebuilds | None
@@ -117,12 +117,12 @@ def supervised(
     """Install the authorizer and the interruption, and remove them afterwards."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
     (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    authority = Authorizer(foreign_keys=bool(enforced), journal_mode=mode)
-    connection.set_authorizer(authority.decide)
+    authorizer = Authorizer(foreign_keys=bool(enforced), journal_mode=mode)
+    connection.set_authorizer(authorizer.decide)
     if run.stop is not None:
         connection.set_progress_handler(run.stop.is_set, _OPS_BETWEEN_LOOKS)
     try:
-        yield Supervised(connection, authority, run, observer, rebuilds)
+        yield Supervised(connection, authorizer, run, observer, rebuilds)
     finally:
         connection.set_authorizer(None)
         if run.stop is not None:
@@ -135,14 +135,14 @@ def run_batch(
     *,
     backup: str | None = None,
     event: str = "applied",
-    stamped: bool = False,
+    is_v1: bool = False,
     observer: Observer = UNOBSERVED,
     rebuilds: Rebuilds | None = None,
     run: Run = UNWATCHED,
 ) -> tuple[Step, ...]:
     """Apply a batch in order and record it; the caller has begun the transaction and will end it.
 
-    `backup` and `event` are their names in the history; `stamped`: a new ledger gets the format of Drizzle 1.x. What may
+    `backup` and `event` are their names in the history; `is_v1`: a new ledger gets the format of Drizzle 1.x. What may
     not run in a transaction runs between two of them. Raises MigrationFailed, ForbiddenStatement,
     VerificationFailed, DiskProblem or Interrupted; the caller rolls back.
     """
@@ -155,7 +155,7 @@ def run_batch(
             rebuilds.accepts = {one for m in batch.migrations for one in m.directives.accept}
         with supervised(connection, run, observer, rebuilds) as session:
             steps = tuple(_apply(session, migration) for migration in batch.migrations)
-    ledger.ensure(stamped=stamped)
+    ledger.ensure(is_v1=is_v1)
     applied = [(m, step.duration_ms) for m, step in zip(batch.migrations, steps, strict=True)]
     ledger.record(applied, event=event, backup=backup)
     return steps
@@ -164,7 +164,7 @@ def run_batch(
 def _apply(session: Supervised, migration: Migration) -> Step:
     session.observer.before_migration(migration)
     if migration.directives.assertions:
-        with session.authority.unasked():
+        with session.authorizer.suspended():
             require_assertions(session.connection, migration)
     step = run_and_compare(session, migration)
     session.observer.after_migration(session.connection, migration)
@@ -199,7 +199,7 @@ def require_assertions(connection: sqlite3.Connection, migration: Migration) -> 
 def run_and_compare(session: Supervised, migration: Migration, *, down: str | None = None) -> Step:
     """Run one migration (or its down file), and compare the tables that it rebuilds."""
     if session.rebuilds is not None:
-        session.rebuilds.start(migration.sql if down is None else down, session.authority)
+        session.rebuilds.start(migration.sql if down is None else down, session.authorizer)
     step = run_migration(session, migration, down=down)
     if session.rebuilds is not None:
         session.rebuilds.compare(step)
@@ -222,46 +222,46 @@ def _apply_outside(
 
 
 def run_migration(
-    session: Supervised, migration: Migration, *, down: str | None = None, past: bool = False
+    session: Supervised, migration: Migration, *, down: str | None = None, schema_only: bool = False
 ) -> Step:
     """Run the statements of one migration (or of its down file, given as text); records nothing.
 
-    `past`: it ran elsewhere, and only its schema counts here. Statements that change rows may fail
+    `schema_only`: it ran elsewhere, and only its schema counts here. Statements that change rows may fail
     then, since the rows are missing here, and statements that the guard would refuse are skipped.
     """
-    connection, authority = session.connection, session.authority
+    connection, authorizer = session.connection, session.authorizer
     begun = perf_counter()
-    authority.start_migration()
-    _refuse_unknown_directives(migration, past=past)
+    authorizer.start_migration()
+    _refuse_unknown_directives(migration, schema_only=schema_only)
     count = 0
     texts: list[str] = []
     sql = migration.sql if down is None else down
-    actions = _actions(connection, authority, sql)
+    actions = _actions(connection, authorizer, sql)
     statements = migration.statements if down is None else split(down)
     for statement in unwrap_transaction(statements):
         try:
-            for part in as_sqlite_has_it(connection, statement, authority):
+            for part in expand_alter_column(connection, statement, authorizer):
                 texts.append(part.text)
                 _run_statement(session, migration, part, actions)
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
-            told = _blamed(error, migration, statement, authority, down=down is not None)
-            forgiven = past and connection.in_transaction
+            told = _blamed(error, migration, statement, authorizer, down=down is not None)
+            forgiven = schema_only and connection.in_transaction
             _raise_unless(forgiven=forgiven, told=told, statement=statement, error=error)
         count += 1
     if actions is not None:
-        _take(actions, migration, authority, down=down is not None)
-    authority.off = True
-    restore_state(connection, authority)
-    authority.off = False
+        _take(actions, migration, authorizer, down=down is not None)
+    authorizer.off = True
+    restore_state(connection, authorizer)
+    authorizer.off = False
     return Step(
         tag=migration.tag,
         statements=count,
         duration_ms=_ms_since(begun),
-        changes=tuple(authority.changes),
-        written=frozenset(authority.written),
-        drops=frozenset(authority.drops),
+        changes=tuple(authorizer.changes),
+        written=frozenset(authorizer.written),
+        drops=frozenset(authorizer.drops),
         texts=tuple(texts),
-        passed_over=tuple(authority.passed_over),
+        passed_over=tuple(authorizer.passed_over),
         accepts=(migration.directives if down is None else read_directives(down)).accept,
     )
 
@@ -272,35 +272,35 @@ def _run_statement(
     statement: Statement,
     actions: ReferentialActions | None,
 ) -> None:
-    authority = session.authority
+    authorizer = session.authorizer
     session.before_statement(migration, statement)
     if actions is not None:
         actions.before(statement)
-    authority.start_statement(replacing=_replaces(statement.text))
+    authorizer.start_statement(replacing=_replaces(statement.text))
     for _ in session.connection.execute(statement.text):
         pass  # a SELECT or RETURNING has to be read to its end to have its effect
     if actions is not None:
         actions.after(statement)
-    if authority.renaming:
-        authority.renaming = False
-        _follow_rename(authority, statement)
-        if authority.refusal is not None:
-            raise sqlite3.DatabaseError(authority.refusal)
+    if authorizer.renaming:
+        authorizer.renaming = False
+        _follow_rename(authorizer, statement)
+        if authorizer.refusal is not None:
+            raise sqlite3.DatabaseError(authorizer.refusal)
 
 
 def _actions(
-    connection: sqlite3.Connection, authority: Authorizer, sql: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> ReferentialActions | None:
     """Return the emulation of foreign-key actions, if a file may need it."""
-    if authority.foreign_keys or "delete" not in sql.lower():
+    if authorizer.foreign_keys or "delete" not in sql.lower():
         return None
     from local_mcp_gateway.migrate.referential_actions import start_referential_actions
 
-    return start_referential_actions(connection, authority, sql)
+    return start_referential_actions(connection, authorizer, sql)
 
 
 def _take(
-    actions: ReferentialActions, migration: Migration, authority: Authorizer, *, down: bool
+    actions: ReferentialActions, migration: Migration, authorizer: Authorizer, *, down: bool
 ) -> None:
     """Run the foreign-key actions; if one fails, report the statement that deleted the parent."""
     try:
@@ -308,37 +308,37 @@ def _take(
     except sqlite3.Error as error:
         if actions.deleting is None:
             raise
-        raise _blamed(error, migration, actions.deleting, authority, down=down) from error
+        raise _blamed(error, migration, actions.deleting, authorizer, down=down) from error
 
 
-def _follow_rename(authority: Authorizer, statement: Statement) -> None:
+def _follow_rename(authorizer: Authorizer, statement: Statement) -> None:
     if "RENAME" in statement.text.upper() and (names := renamed(statement.text)) is not None:
-        authority.follow(*names)
+        authorizer.follow(*names)
 
 
 def _blamed(
     error: sqlite3.Error | ValueError,
     migration: Migration,
     statement: Statement,
-    authority: Authorizer,
+    authorizer: Authorizer,
     *,
     down: bool,
 ) -> GatewayError:
     from local_mcp_gateway.migrate.statement_errors import explain_failure
 
     told = error if isinstance(error, sqlite3.Error) else sqlite3.ProgrammingError(str(error))
-    return explain_failure(told, migration, statement, authority.refusal, down=down)
+    return explain_failure(told, migration, statement, authorizer.refusal, down=down)
 
 
-def restore_state(connection: sqlite3.Connection, authority: Authorizer) -> None:
+def restore_state(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
     """Reset what a migration changed on the connection, so that it does not affect the next one."""
-    if authority.touched_state:
+    if authorizer.touched_state:
         for name in ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers"):
             connection.execute(f"PRAGMA {name}=OFF")
             if connection.execute(f"PRAGMA {name}").fetchone()[0]:
                 raise RuntimeError(f"PRAGMA {name} could not be switched off again")
         connection.execute("PRAGMA defer_foreign_keys=OFF")
-    if authority.made_temporary:
+    if authorizer.made_temporary:
         for kind, name in connection.execute(
             "SELECT type, name FROM sqlite_temp_schema WHERE type IN ('trigger', 'view', 'table')"
             " AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table'"
@@ -360,9 +360,9 @@ def _replaces(sql: str) -> bool:
     return sql[:6].upper() == "UPDATE" and first_words(sql, 3) == ("UPDATE", "OR", "REPLACE")
 
 
-def _refuse_unknown_directives(migration: Migration, *, past: bool) -> None:
+def _refuse_unknown_directives(migration: Migration, *, schema_only: bool) -> None:
     directives = migration.directives
-    if directives.unknown and not past:
+    if directives.unknown and not schema_only:
         raise ForbiddenStatement(
             f"{migration.name} asks the guard for `{directives.unknown[0]}`, which it does not know.",
             hint="It knows: no-transaction, foreign-keys=on, accept NAME, assert SELECT …; SENTENCE.",

@@ -164,7 +164,7 @@ class Authorizer:
         self.touched_state = self.made_temporary = self.renaming = False
 
     @contextmanager
-    def unasked(self) -> Iterator[None]:
+    def suspended(self) -> Iterator[None]:
         """Work for the engine itself: nothing is refused or recorded."""
         before, self.off = self.off, True
         try:

@@ -44,7 +44,7 @@ class BatchResult(NamedTuple):
 
     steps: tuple[Step, ...]
     fingerprint: str
-    is_as_made: bool
+    matches_migrations: bool
     """Whether the schema is what the migrations make, and nothing else is in it."""
     changes: tuple[DataChange, ...] = ()
     """Rows and values that the statements removed on purpose."""
@@ -88,7 +88,7 @@ def apply_batch(
         ledger,
         backup=backup,
         event=APPLIED_IN_DEV if in_dev else "applied",
-        stamped=plan.folder.stamped,
+        is_v1=plan.folder.is_v1,
         observer=watch or _Live(run, total, quotes=rehearsed is None, refuse=backup is not None),
         rebuilds=rebuilds,
         run=run,
@@ -107,20 +107,20 @@ def apply_batch(
         requires(connection)
     fingerprint = ledger.fingerprint()
     if rehearsed is None:
-        is_as_made = _is_as_made(plan, connection, before, prepare)
+        matches_migrations = _matches_migrations(plan, connection, before, prepare)
     elif rehearsed.fingerprint == fingerprint:
-        is_as_made = rehearsed.is_as_made
+        matches_migrations = rehearsed.matches_migrations
     else:
         raise VerificationFailed(
             f"After {steps[-1].tag} the live schema differs from the rehearsed one.",
             hint="The migration depends on something besides the data (time, chance): rewrite it.",
         )
-    if is_as_made:
+    if matches_migrations:
         ledger.record_fingerprint(fingerprint)
-    return BatchResult(steps, fingerprint, is_as_made, changes)
+    return BatchResult(steps, fingerprint, matches_migrations, changes)
 
 
-def _is_as_made(
+def _matches_migrations(
     plan: Plan, connection: sqlite3.Connection, before: RowCounts, prepare: Prepare | None
 ) -> bool:
     """Return whether the schema is what the migrations make: a recorded fingerprint says so.

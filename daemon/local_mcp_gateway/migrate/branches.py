@@ -145,7 +145,7 @@ def why_order_matters(
 def _applied(
     base: Sequence[Migration], chain: Sequence[Migration], prepare: Prepare | None
 ) -> tuple[Schema, list[Step]]:
-    with closing(replay(base, prepare=prepare, past=True)) as connection:
+    with closing(replay(base, prepare=prepare, schema_only=True)) as connection:
         connection.execute("BEGIN")
         steps = []
         for migration in chain:

@@ -30,7 +30,7 @@ from local_mcp_gateway.migrate.generate import schema_at
 from local_mcp_gateway.migrate.outcome import SEEDS, outcome_of
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.squashed import squash_of
-from local_mcp_gateway.migrate.statements import Statement, accepted, as_sqlite_has_it, split
+from local_mcp_gateway.migrate.statements import Statement, accepted, expand_alter_column, split
 from local_mcp_gateway.schema import (
     FIRST,
     Difference,
@@ -72,7 +72,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
     problems = [*folder.problems, *_unjournaled(folder)]
     warnings: list[Problem] = []
     hazards: list[tuple[str, Hazard]] = []
-    if folder.stamped:
+    if folder.is_v1:
         warnings += _parents(folder)
         problems += find_collisions(folder, prepare=prepare)
     else:
@@ -184,7 +184,7 @@ class _Snapshots:
     def __init__(self, folder: Folder, prepare: Prepare | None) -> None:
         self._folder, self._prepare = folder, prepare
         self._owners = {migration.tag for migration in with_snapshots(folder)}
-        self._graph = read_graph(folder) if folder.stamped else {}
+        self._graph = read_graph(folder) if folder.is_v1 else {}
         self._seen: set[str] = set()
         self._known: set[Difference] = set()
         """What an earlier snapshot was told for: one cause is told once."""
@@ -278,7 +278,7 @@ def _way_back(
     with closing(connection):
         for statement in split(down):
             try:
-                for part in as_sqlite_has_it(connection, statement):
+                for part in expand_alter_column(connection, statement):
                     connection.execute(part.text)
             except (sqlite3.Error, ValueError) as error:  # as in `run_migration`
                 message = f"{name}, line {statement.line}: {error}."

@@ -3,7 +3,7 @@
 SQLite stores the text of a view or trigger unchecked, and keeps a foreign key to a key that does not
 exist. A wrong name shows only when it is used, or when an ALTER of any table fails on it. So each is
 compiled (EXPLAIN runs nothing), before and after. A function, module or tokenizer that only the
-application has is no error.
+application has is not an error.
 
 A DROP TABLE drops the table's triggers and indexes, even if a rebuild creates the table again. A RENAME
 updates everything that names the table, even if the table is only moved out of the way. So each trigger

@@ -54,10 +54,10 @@ class Divergence:
         texts = ledger.texts()
         downs = ledger.downs(row.tag for row in rows if row.tag)
         kept = common_prefix(folder, rows)
-        _, _, strangers = match(folder, rows)
+        _, _, unmatched = match(folder, rows)
         if kept == len(rows) and not (folder.absent and not at_start):
             return None
-        if at_start and not all((t := texts.get(row[:2])) and t.in_dev for row in strangers):
+        if at_start and not all((t := texts.get(row[:2])) and t.in_dev for row in unmatched):
             return None
         by_hash = {digest: m for m in folder.migrations for digest in m.hashes}
         applied = []
@@ -92,7 +92,7 @@ class Divergence:
         """Run what was applied from this row of the ledger on."""
         from local_mcp_gateway.migrate.replay import replay_on
 
-        replay_on(scratch, self.texts_from(number), run=run, past=True)
+        replay_on(scratch, self.texts_from(number), run=run, schema_only=True)
 
     @contextmanager
     def without_absent(self) -> Iterator[tuple[str, ...]]:

@@ -42,7 +42,7 @@ _HARMLESS = frozenset({ProblemCode.OUT_OF_ORDER, ProblemCode.UNJOURNALED, Proble
 
 
 @dataclass(frozen=True, slots=True)
-class WayBack:
+class Reversal:
     """A migration to revert, and the SQL that does it."""
 
     applied: AppliedMigration
@@ -77,23 +77,23 @@ def select_chain(
     return tuple(reversed(applied[len(applied) - count :]))
 
 
-def ways_back(
+def find_reversals(
     chain: Sequence[AppliedMigration], kept: Mapping[str, str]
-) -> tuple[tuple[WayBack, ...], tuple[Migration, ...]]:
+) -> tuple[tuple[Reversal, ...], tuple[Migration, ...]]:
     """Return the down texts, and the migrations without one. `kept` are the texts in the history, by tag.
 
     Raises HistoryRefused for a file that is not text.
     """
-    found: list[WayBack] = []
+    found: list[Reversal] = []
     missing: list[Migration] = []
     for entry in chain:
         down = down_text(entry.migration)
         if down is not None:
-            found.append(WayBack(entry, down))
+            found.append(Reversal(entry, down))
         elif entry.tag in kept:
-            found.append(WayBack(entry, kept[entry.tag]))
+            found.append(Reversal(entry, kept[entry.tag]))
         elif entry.migration.directives.no_transaction:
-            found.append(WayBack(entry, ""))
+            found.append(Reversal(entry, ""))
         else:
             missing.append(entry.migration)
     return tuple(found), tuple(missing)
@@ -104,7 +104,7 @@ class DownPlan:
     """What a revert would do."""
 
     applied: tuple[AppliedMigration, ...]
-    ways: tuple[WayBack, ...]
+    reversals: tuple[Reversal, ...]
     """Newest first."""
     expected: Schema
     """The schema that the remaining migrations make."""
@@ -128,7 +128,7 @@ class DownPlan:
             raise HistoryRefused(problems)
         applied = resolution.applied
         chain = select_chain(applied, steps=steps, to=to)
-        ways, missing = ways_back(chain, ledger.downs(entry.tag for entry in chain))
+        reversals, missing = find_reversals(chain, ledger.downs(entry.tag for entry in chain))
         if missing:
             first = missing[0]
             raise NoWayBack(
@@ -142,12 +142,12 @@ class DownPlan:
         drift = find_drift(resolution, ledger, prepare)
         remaining = applied[: len(applied) - len(chain)]
         with closing(
-            replay((entry.migration for entry in remaining), prepare=prepare, past=True)
+            replay((entry.migration for entry in remaining), prepare=prepare, schema_only=True)
         ) as memory:
             expected = inspect(memory)
-        statements = [statement.text for way in ways for statement in split(way.sql)]
+        statements = [statement.text for one in reversals for statement in split(one.sql)]
         hazards = hazards_of(statements, found, expected)
-        return cls(applied, ways, expected, found, hazards, drift)
+        return cls(applied, reversals, expected, found, hazards, drift)
 
     def revert(
         self,
@@ -166,13 +166,15 @@ class DownPlan:
         before = count_rows(connection)
         ledger.ensure()
         rebuilds = watch_rebuilds(connection, compare_limit, run)
-        rebuilds.accepts = {one for way in self.ways for one in read_directives(way.sql).accept}
+        rebuilds.accepts = {
+            word for one in self.reversals for word in read_directives(one.sql).accept
+        }
         with supervised(connection, run, rebuilds=rebuilds) as session:
             steps = tuple(
-                run_and_compare(session, way.migration, down=way.sql) for way in self.ways
+                run_and_compare(session, one.migration, down=one.sql) for one in self.reversals
             )
-        for way, step in zip(self.ways, steps, strict=True):
-            ledger.forget(way.applied, duration_ms=step.duration_ms, backup=backup)
+        for one, step in zip(self.reversals, steps, strict=True):
+            ledger.forget(one.applied, duration_ms=step.duration_ms, backup=backup)
         verify(connection, before, steps)
         verify_dependents(connection, before, steps, lost=False)
         self._require_expected(inspect(connection), steps)
@@ -186,6 +188,6 @@ class DownPlan:
                 f"After the way back of {steps[-1].tag} the schema is not what it was before it:"
                 f" {differences[0]}"
                 + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
-                hint=f"Correct {self.ways[-1].migration.down_name}; the database is unchanged.",
+                hint=f"Correct {self.reversals[-1].migration.down_name}; the database is unchanged.",
                 differences=[str(difference) for difference in differences],
             )

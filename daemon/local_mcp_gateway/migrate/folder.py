@@ -129,14 +129,14 @@ class Migration(_File):
     @property
     def name(self) -> str:
         """Return the file's name in the folder, with the folders below it."""
-        stamped = self.path.name == "migration.sql"
-        return self._below(f"{self.tag}/migration.sql" if stamped else self.path.name)
+        is_v1 = self.path.name == "migration.sql"
+        return self._below(f"{self.tag}/migration.sql" if is_v1 else self.path.name)
 
     @property
     def down_name(self) -> str:
         """Return the name of its down file, whether there is one or not."""
-        stamped = self.path.name == "migration.sql"
-        return self._below(f"{self.tag}/down.sql" if stamped else f"{self.tag}.down.sql")
+        is_v1 = self.path.name == "migration.sql"
+        return self._below(f"{self.tag}/down.sql" if is_v1 else f"{self.tag}.down.sql")
 
     def _below(self, name: str) -> str:
         _, squashed, _ = self.file.partition(f"/{SQUASHED}/")
@@ -192,7 +192,7 @@ class Folder(NamedTuple):
     problems: tuple[Problem, ...] = ()
     absent: tuple[Entry, ...] = ()
     """Journal entries whose file is not there; each has its problem."""
-    stamped: bool = False
+    is_v1: bool = False
     """True for Drizzle's 1.x format: one folder a migration, no journal."""
 
     @property
@@ -253,9 +253,9 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
     """
     names, subfolders = _listing(path)
     if "meta" not in subfolders or not (path / "meta" / "_journal.json").exists():
-        stamped = [name for name in subfolders if (path / name / "migration.sql").exists()]
-        if stamped:
-            return _read_stamped(path, sorted(stamped), prismas=(path / PRISMAS_LOCK).exists())
+        folders = [name for name in subfolders if (path / name / "migration.sql").exists()]
+        if folders:
+            return _read_v1(path, sorted(folders), prismas=(path / PRISMAS_LOCK).exists())
         journal = Journal((), ())
     else:
         journal = read_journal(path)
@@ -269,10 +269,10 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
         extra, others = _without_others(extra, names)
         problems += others
     if journal_new_files and not journal.problems:
-        from local_mcp_gateway.migrate.importers import way_back_inside
+        from local_mcp_gateway.migrate.importers import down_part_inside
 
         new, _, more = _read_entries(path, _new_entries(extra, migrations), names)
-        more += [p for m in new if (p := way_back_inside(m.name, m.sql)) is not None]
+        more += [p for m in new if (p := down_part_inside(m.name, m.sql)) is not None]
         return Folder(path, (*migrations, *new), (), (*journal.problems, *problems, *more), absent)
     unjournaled = (
         *(path / name for name in extra),
@@ -286,13 +286,13 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
 def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[Problem]]:
     """Return the files that can be migrations, in order, and the problems of the others."""
     from local_mcp_gateway.migrate.importers import (  # most folders have no other files
+        down_files,
         in_order,
         not_run_here,
         unadopted_way_back,
-        ways_back,
     )
 
-    back = ways_back(names)
+    back = down_files(names)
     problems: list[Problem] = []
     steps: list[str] = []
     for name in sorted(extra, key=in_order):
@@ -380,7 +380,7 @@ def _read_entries(
     return tuple(migrations), tuple(absent), problems
 
 
-def _read_stamped(path: Path, folders: list[str], *, prismas: bool) -> Folder:
+def _read_v1(path: Path, folders: list[str], *, prismas: bool) -> Folder:
     """Read the format of Drizzle 1.x and Prisma, `<YYYYMMDDHHMMSS>_<name>/migration.sql`, by name.
 
     Prisma takes any name, and its documentation begins with `0_init`: one without a date comes right after
@@ -401,7 +401,7 @@ def _read_stamped(path: Path, folders: list[str], *, prismas: bool) -> Folder:
             down = path / tag / "down.sql"
             below = str(down) if down.exists() else None
             migrations.append(Migration(tag, idx, when, *found, str(file), below))
-    return Folder(path, tuple(migrations), (), tuple(problems), stamped=True)
+    return Folder(path, tuple(migrations), (), tuple(problems), is_v1=True)
 
 
 def _read_file(tag: str, name: str, file: str, problems: list[Problem]) -> tuple[str, str] | None:

@@ -84,8 +84,8 @@ def write_migration(
     """
     latest = max((migration.when for migration in folder.migrations), default=0)
     stamp = max(now_ms() if when is None else when, latest + 1)
-    if folder.stamped:
-        return _write_stamped(folder.path, name, sql, down=down, snapshot=snapshot, when=stamp)
+    if folder.is_v1:
+        return _write_v1(folder.path, name, sql, down=down, snapshot=snapshot, when=stamp)
     tag = f"{next_prefix(folder, now=stamp)}_{name}"
     meta = folder.path / "meta"
     meta.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def write_migration(
     return WrittenMigration(tag, (*reversed(files), meta / "_journal.json"))
 
 
-def _write_stamped(
+def _write_v1(
     path: Path, name: str, sql: str, *, down: str | None, snapshot: dict[str, Any] | None, when: int
 ) -> WrittenMigration:
     """Write a migration of Drizzle 1.x: a folder, which appears whole."""
@@ -169,8 +169,8 @@ def drop_migration(folder: Folder, migration: Migration) -> tuple[Path, ...]:
 
     Returns what was removed.
     """
-    if folder.stamped:
-        return _drop_stamped(migration)
+    if folder.is_v1:
+        return _drop_v1(migration)
     journal = folder.path / "meta" / "_journal.json"
     content = parse_json(journal.read_bytes())
     content["entries"] = [
@@ -188,7 +188,7 @@ def drop_migration(folder: Folder, migration: Migration) -> tuple[Path, ...]:
     return tuple(removed)
 
 
-def _drop_stamped(migration: Migration) -> tuple[Path, ...]:
+def _drop_v1(migration: Migration) -> tuple[Path, ...]:
     place = migration.path.parent
     removed = tuple(sorted(file for file in place.rglob("*") if file.is_file()))
     hidden = place.with_name(f".{place.name}.{os.getpid()}.tmp")
@@ -220,7 +220,7 @@ def plan_renumber(
     folder: Folder, resolution: Resolution, *, now_ms: int
 ) -> tuple[RenumberedMigration, ...]:
     """Return the moves that resolve duplicate numbers and late arrivals, in the folder's order. Pure."""
-    if folder.stamped:
+    if folder.is_v1:
         raise UsageProblem(
             "This folder has one folder a migration (Drizzle 1.x), which have no numbers.",
             hint="Rename the folder of the late migration to a later stamp.",

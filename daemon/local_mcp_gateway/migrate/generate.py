@@ -112,7 +112,7 @@ def schema_of(
     `prepare` registers the SQL functions that the migrations call. Raises HistoryRefused for branches of
     which the schema depends on their order.
     """
-    if folder.stamped and to is None and (problems := find_collisions(folder, prepare=prepare)):
+    if folder.is_v1 and to is None and (problems := find_collisions(folder, prepare=prepare)):
         raise HistoryRefused(problems)
     tags = [migration.tag for migration in folder.migrations]
     last = len(tags) if to is None else tags.index(to) + 1
@@ -205,7 +205,7 @@ def next_snapshot(folder: Folder, schema: Schema) -> dict[str, Any] | None:
 
     In Drizzle 1.x it follows every branch. A folder of Prisma has no snapshots.
     """
-    if not folder.stamped:
+    if not folder.is_v1:
         newest = folder.migrations[-1].tag if folder.migrations else None
         found = read_snapshot_file(folder.path, newest) if newest is not None else None
         return write_snapshot(schema, str((found or {}).get("id", FIRST)))
@@ -217,7 +217,7 @@ def next_snapshot(folder: Folder, schema: Schema) -> dict[str, Any] | None:
 
 def keeps_snapshots(folder: Folder) -> bool:
     """Return whether the folder has snapshots: any of Drizzle's has, one of Prisma has not."""
-    if not folder.stamped:
+    if not folder.is_v1:
         return True
     return any(snapshot_file(folder.path, m.tag).exists() for m in folder.migrations)
 
@@ -233,8 +233,8 @@ def rewrite_snapshots(
     kept = {m.tag: _usable(folder, m.tag) for m in with_snapshots(folder)}
     if (all(kept.values()) or not keeps_snapshots(folder)) and not every:
         return ()
-    if folder.stamped:
-        return _rewrite_stamped(folder, kept, every=every, prepare=prepare)
+    if folder.is_v1:
+        return _rewrite_v1(folder, kept, every=every, prepare=prepare)
     rewritten = []
     previous = FIRST
     tags = list(kept)
@@ -257,7 +257,7 @@ def rewrite_snapshots(
     return tuple(rewritten)
 
 
-def _rewrite_stamped(
+def _rewrite_v1(
     folder: Folder,
     kept: dict[str, dict[str, Any] | None],
     *,
@@ -322,14 +322,14 @@ def squashed_snapshot(
     tags = [migration.tag for migration in with_snapshots(folder)]
     if tag not in tags or not keeps_snapshots(folder):
         return None
-    found, before = _usable(folder, tag), "prevIds" if folder.stamped else "prevId"
+    found, before = _usable(folder, tag), "prevIds" if folder.is_v1 else "prevId"
     after = tags[tags.index(tag) + 1 :]
     follower = read_snapshot_file(folder.path, after[0]) if after and found is None else None
     named = (follower or {}).get(before)
     id_ = found["id"] if found else (named[0] if isinstance(named, list) and named else named)
     if found is None or not _says(found, schema, prepare):
-        found = write_snapshot_7(schema, []) if folder.stamped else write_snapshot(schema, FIRST)
-    return {**found, "id": str(id_ or uuid4()), before: [FIRST] if folder.stamped else FIRST}
+        found = write_snapshot_7(schema, []) if folder.is_v1 else write_snapshot(schema, FIRST)
+    return {**found, "id": str(id_ or uuid4()), before: [FIRST] if folder.is_v1 else FIRST}
 
 
 def _says(snapshot: dict[str, Any], schema: Schema, prepare: Prepare | None) -> bool:
@@ -342,6 +342,6 @@ def _says(snapshot: dict[str, Any], schema: Schema, prepare: Prepare | None) -> 
 
 
 def _usable(folder: Folder, tag: str) -> dict[str, Any] | None:
-    needed = {"id", "prevIds", "ddl"} if folder.stamped else {"id", "prevId", "tables"}
+    needed = {"id", "prevIds", "ddl"} if folder.is_v1 else {"id", "prevId", "tables"}
     found = read_snapshot_file(folder.path, tag)
     return found if found and needed <= found.keys() else None

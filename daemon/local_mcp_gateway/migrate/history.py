@@ -75,7 +75,7 @@ class Recorded(NamedTuple):
     previous_hash: str | None
 
 
-class Kept(NamedTuple):
+class StoredText(NamedTuple):
     """The stored text of one migration as it was applied."""
 
     sql: str
@@ -143,13 +143,13 @@ class History:
         )
         return rows[0][0] if rows else None
 
-    def texts(self) -> dict[tuple[str, int], Kept]:
+    def texts(self) -> dict[tuple[str, int], StoredText]:
         """Return the stored text of each applied migration, by hash and time."""
         rows = self._history(
             "SELECT hash, created_at, sql, event FROM __guard_history"
             " WHERE sql IS NOT NULL AND event <> 'reverted' ORDER BY id"
         )
-        return {(row[0], row[1]): Kept(row[2], row[3] == APPLIED_IN_DEV) for row in rows}
+        return {(row[0], row[1]): StoredText(row[2], row[3] == APPLIED_IN_DEV) for row in rows}
 
     def downs(self, tags: Iterable[str]) -> dict[str, str]:
         """Return the down text that was stored with each of these migrations, by tag."""

@@ -119,7 +119,7 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
         )
     known = folder.migrations
     names = [file.name for file in path.iterdir()]
-    back = {n: of for n, of in ways_back(names).items() if not n.endswith(".down.sql")}
+    back = {n: of for n, of in down_files(names).items() if not n.endswith(".down.sql")}
     extra = {file.name for file in folder.unjournaled}
     files = [
         file
@@ -160,7 +160,7 @@ def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
             raise UsageProblem(problem.message, hint=problem.hint)
     for file in as_they_are:
         text = _read_whole(file).decode(errors="replace")
-        problem = way_back_inside(file.name, text)
+        problem = down_part_inside(file.name, text)
         if problem is not None:
             form = next((name for name, pattern in _UP.items() if pattern.search(text)), None)
             apart = f"Take the files apart with `db adopt --format {form}`, in a folder without a journal."
@@ -171,7 +171,7 @@ def _files(path: Path, form: FolderFormat = FolderFormat.PLAIN) -> list[Path]:
     if form is FolderFormat.DIESEL:
         return list(path.glob("*/up.sql"))
     files = {file.name: file for file in path.glob("*.sql")}
-    return [files[name] for name in files.keys() - ways_back(files)]
+    return [files[name] for name in files.keys() - down_files(files)]
 
 
 def _read(file: Path, form: FolderFormat) -> NewFile:
@@ -327,7 +327,7 @@ _BACK_MARK = re.compile(
 )
 
 
-def ways_back(names: Collection[str]) -> dict[str, str | None]:
+def down_files(names: Collection[str]) -> dict[str, str | None]:
     """Return each SQL down file, and the migration that it reverts, if that is there.
 
     `x_down.sql` is one only beside an `x_up.sql`: a migration may be called `slow_down`.
@@ -389,7 +389,7 @@ def program(name: str) -> Problem | None:
     )
 
 
-def way_back_inside(name: str, sql: str) -> Problem | None:
+def down_part_inside(name: str, sql: str) -> Problem | None:
     """Return the problem of a file that has its down part after a marker: all of it would run."""
     marked = _BACK_MARK.search(sql) or (_UP_MARK.search(sql) and _DOWN_MARK.search(sql))
     if not marked:

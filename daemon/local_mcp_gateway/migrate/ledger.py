@@ -39,7 +39,7 @@ _CREATE_LEDGER = """
 				created_at numeric
 			)
 		"""
-_CREATE_STAMPED_LEDGER = """
+_CREATE_V1_LEDGER = """
 CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
 	id INTEGER PRIMARY KEY,
 	hash text NOT NULL,
@@ -74,20 +74,20 @@ class Ledger(History):
 
     TABLES: ClassVar = GUARD_TABLES
 
-    def rows(self, *, brief: bool = False) -> tuple[Applied, ...]:
+    def rows(self, *, details: bool = True) -> tuple[Applied, ...]:
         """Return the ledger's rows in the order in which they were written; none without a ledger.
 
-        `brief` leaves out what the history knows (tag, applied_at, duration): a third of the time.
+        Without `details`, what the history knows (tag, applied_at, duration) is left out: a third of the time.
         """
         self.require_own_tables()
-        if brief:
+        if not details:
             return self._brief_rows()
         tables = self._tables()
         if "__drizzle_migrations" not in tables:
             return ()
-        details = {}
+        known = {}
         if "__guard_history" in tables:
-            details = {
+            known = {
                 (row[0], row[1]): row[2:]
                 for row in self.connection.execute(
                     "SELECT hash, created_at, tag, applied_at, duration_ms FROM __guard_history"
@@ -100,7 +100,7 @@ class Ledger(History):
         for digest, when, name, applied_at in self.connection.execute(
             f"SELECT hash, {_CREATED_AT}, {extra} FROM __drizzle_migrations ORDER BY rowid"
         ):
-            tag, at, spent = details.get((digest, when), nothing)
+            tag, at, spent = known.get((digest, when), nothing)
             found.append(Applied(digest, when, name or tag, at or applied_at, spent))
         return tuple(found)
 
@@ -132,13 +132,13 @@ class Ledger(History):
             row.hash in migration.hashes or row.created_at == migration.when for row in self.rows()
         )
 
-    def ensure(self, *, stamped: bool = False) -> None:
+    def ensure(self, *, is_v1: bool = False) -> None:
         """Create the ledger and the history if they are missing.
 
-        `stamped`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
+        `is_v1`: a new ledger gets the columns of Drizzle 1.x, for a folder in its format.
         """
         self.require_own_tables()
-        self.connection.execute(_CREATE_STAMPED_LEDGER if stamped else _CREATE_LEDGER)
+        self.connection.execute(_CREATE_V1_LEDGER if is_v1 else _CREATE_LEDGER)
         self.connection.execute(CREATE_HISTORY)
         rows = self.connection.execute("PRAGMA table_info(__guard_history)")
         if "schema_version" not in {row[1] for row in rows}:  # made by an early version

@@ -88,16 +88,16 @@ class Plan(NamedTuple):
         ledger: Ledger | None = None,
         *,
         allow_out_of_order: bool = False,
-        brief: bool = True,
+        details: bool = False,
         prepare: Prepare | None = None,
     ) -> Plan:
         """Match the folder with the ledger; None: the database is new. The caller asks for problems.
 
-        `brief` leaves out what only a person wants to know: when each was applied, and how long it took.
+        `details` are what only a person asks for: when each was applied, and how long it took.
         `prepare` registers what the migrations use, to replay branches of a Drizzle 1.x folder: those that
         fit in either order are no problem.
         """
-        rows = ledger.rows(brief=brief) if ledger is not None else ()
+        rows = ledger.rows(details=details) if ledger is not None else ()
         if ledger is not None and not rows:
             # Before anything is backed up or shown as pending: a start would refuse it.
             from local_mcp_gateway.migrate.original import find_original
@@ -111,7 +111,7 @@ class Plan(NamedTuple):
             rows = ledger.rows()
             folder = as_seen_by(folder, rows)
             found = resolve(folder, rows, allow_out_of_order=allow_out_of_order)
-            if found.problems and folder.stamped and _is_late_branch(folder, found, prepare):
+            if found.problems and folder.is_v1 and _is_late_branch(folder, found, prepare):
                 found = resolve(folder, rows, allow_out_of_order=True)
         if found.pending and not found.problems and ledger is not None and ledger.was_adopted():
             found = found._replace(problems=_applied_elsewhere(folder, found.pending, ledger))
@@ -146,7 +146,7 @@ class Plan(NamedTuple):
 
     def still_fits(self, ledger: Ledger) -> bool:
         """Return whether the ledger has the rows that this plan was made of; an empty one shows nothing."""
-        rows = set(ledger.rows(brief=True))
+        rows = set(ledger.rows(details=False))
         return bool(rows) and rows == {entry.row for entry in self.applied}
 
     def up_to(self, tag: str | None) -> Plan:
@@ -255,7 +255,7 @@ def find_drift(
 
     applied = (entry.migration for entry in resolution.applied)
     try:
-        with closing(replay(applied, prepare=prepare, past=True)) as expected:
+        with closing(replay(applied, prepare=prepare, schema_only=True)) as expected:
             return compare(inspect(expected), inspect(ledger.connection))
     except (MigrationFailed, ForbiddenStatement):
         return ()  # applied out of order, say: a replay says nothing about this one
@@ -274,9 +274,9 @@ def _find_applied_by_hand(
     live, wanted = inspect(ledger.connection), count_objects(ledger.connection)
     applied = (entry.migration for entry in resolution.applied)
     try:
-        with closing(replay(applied, prepare=prepare, past=True)) as memory:
+        with closing(replay(applied, prepare=prepare, schema_only=True)) as memory:
             for migration in resolution.pending:
-                replay_on(memory, (migration,), past=True)
+                replay_on(memory, (migration,), schema_only=True)
                 if count_objects(memory) == wanted and not compare(inspect(memory), live):
                     return migration.tag
     except (MigrationFailed, ForbiddenStatement):

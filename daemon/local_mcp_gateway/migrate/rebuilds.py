@@ -68,14 +68,14 @@ class Rebuilds:
         self._not_compared = not_compared
         """Called with the name and rows of each rebuilt table with more values than the limit."""
         self._sql = ""
-        self._authority = Authorizer()
+        self._authorizer = Authorizer()
         self._objects: tuple[Object, ...] = ()
         self._tables: list[str] = []
         self._dropped: dict[str, _Dropped] = {}
 
-    def start(self, sql: str, authority: Authorizer) -> None:
+    def start(self, sql: str, authorizer: Authorizer) -> None:
         """Read the tables that a file meets, if it may drop one."""
-        self._sql, self._authority = sql, authority
+        self._sql, self._authorizer = sql, authorizer
         self._tables, self._dropped = [], {}
         if may_rebuild(sql):
             self._objects = read_objects(self._connection)
@@ -92,8 +92,8 @@ class Rebuilds:
         if not self._dropped:
             return
         lineage = Lineage(fold_all(self._tables), step.changes)
-        updated = self._authority.updated
-        with self._authority.unasked():
+        updated = self._authorizer.updated
+        with self._authorizer.suspended():
             for table in self._tables:
                 fate = lineage.fate(table)
                 old = self._dropped.get(fate.last_name)
@@ -102,7 +102,7 @@ class Rebuilds:
 
     def _sum_up(self, name: str) -> None:
         """Sum a table up that is about to be dropped; only the first of this name, which has the rows."""
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             table = next(
                 (one for one in _ordinary(read_objects(self._connection)) if fold(one) == name),
                 None,
@@ -110,7 +110,7 @@ class Rebuilds:
             if table is None or name in self._dropped:
                 return
             contents = read_contents(self._connection, table, limit=self._limit)
-            so_far = Lineage(fold_all(self._tables), self._authority.changes)
+            so_far = Lineage(fold_all(self._tables), self._authorizer.changes)
             was = next((one for one in self._tables if so_far.fate(one).now == name), table)
             hidden = contents.shape.rowid is not None and contents.shape.key is None
             users: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ class Rebuilds:
                 from local_mcp_gateway.migrate.rowids import rowid_users
 
                 users = rowid_users(self._connection, self._objects, was, table)
-            self._dropped[name] = _Dropped(contents, frozenset(self._authority.updated), users)
+            self._dropped[name] = _Dropped(contents, frozenset(self._authorizer.updated), users)
 
     def _compare(
         self,

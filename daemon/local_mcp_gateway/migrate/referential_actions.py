@@ -115,10 +115,10 @@ class Watch(NamedTuple):
 
 
 def start_referential_actions(
-    connection: sqlite3.Connection, authority: Authorizer, sql: str
+    connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> ReferentialActions | None:
     """Return the emulation for a file; None if it switched foreign keys off itself."""
-    return None if _SWITCHES_OFF.search(sql) else ReferentialActions(connection, authority)
+    return None if _SWITCHES_OFF.search(sql) else ReferentialActions(connection, authorizer)
 
 
 class ReferentialActions:
@@ -128,11 +128,11 @@ class ReferentialActions:
     rollback does.
     """
 
-    def __init__(self, connection: sqlite3.Connection, authority: Authorizer) -> None:
+    def __init__(self, connection: sqlite3.Connection, authorizer: Authorizer) -> None:
         self.deleting: Statement | None = None
         """The first statement that deleted rows with children."""
         self._connection = connection
-        self._authority = authority
+        self._authorizer = authorizer
         self._watches: list[Watch] = []
         self._watched: set[str] = set()
         """The tables with children whose deletions are logged now; folded."""
@@ -147,14 +147,14 @@ class ReferentialActions:
             self._stop_watching()  # it may alter a table that the triggers use
         elif head in ("DELE", "WITH"):
             self._watch(self._deletes_from(statement.text))
-        self._authority.writes = set() if self._watches else None
+        self._authorizer.writes = set() if self._watches else None
 
     def after(self, statement: Statement) -> None:
         """Check what the statement deleted and wrote."""
         if self.deleting is None and self._keep_those_with_children():
             self.deleting = statement
         if self.deleting is not None:
-            self._since |= self._authority.writes or set()
+            self._since |= self._authorizer.writes or set()
 
     def take(self) -> None:
         """Run the actions until no row is left to process; raises sqlite3.Error where one fails."""
@@ -164,9 +164,9 @@ class ReferentialActions:
                 break
             for watch in taken:
                 self._act(watch)
-        self._authority.writes = None
+        self._authorizer.writes = None
         self._stop_watching()
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             for watch in self._watches:
                 self._connection.execute(f"DROP TABLE IF EXISTS {watch.log}")
                 self._connection.execute(f"DROP TABLE IF EXISTS {watch.taken}")
@@ -181,7 +181,7 @@ class ReferentialActions:
         same = " AND ".join(
             f"p.{quote(key)} = d.k{at}" for at, key in enumerate(watch.keys)
         )  # with the parent on the left its collation applies
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             self._connection.execute(f"DELETE FROM {watch.taken}")
             moved = self._connection.execute(
                 f"INSERT INTO {watch.taken} SELECT DISTINCT * FROM {watch.log} AS d"
@@ -202,10 +202,10 @@ class ReferentialActions:
             if sql is None:
                 continue
             self._watch(self._deletes_from(sql))
-            self._authority.writes = set()
+            self._authorizer.writes = set()
             self._connection.execute(sql)
             default = reference.on_delete == "SET DEFAULT"  # may be a deleted value as well
-            self._since |= {write for write in self._authority.writes if write.nested or default}
+            self._since |= {write for write in self._authorizer.writes if write.nested or default}
 
     def _action(self, watch: Watch, reference: Reference) -> str | None:
         """Return the statement for the foreign key's action, if it has one."""
@@ -221,7 +221,7 @@ class ReferentialActions:
             case "SET DEFAULT":
                 from local_mcp_gateway.schema import read_default
 
-                with self._authority.unasked():
+                with self._authorizer.suspended():
                     declared = dict(
                         self._connection.execute(
                             "SELECT name, dflt_value FROM pragma_table_xinfo(?)", (reference.child,)
@@ -242,7 +242,7 @@ class ReferentialActions:
         """Return whether the rows that refer to a deleted key are the same as at the DELETE."""
         child, parent = fold(reference.child), fold(watch.parent)
         keys = {"rowid", *map(fold, watch.keys)}
-        if any((parent, key) in self._authority.updated for key in keys):
+        if any((parent, key) in self._authorizer.updated for key in keys):
             return False
         columns = {None, *map(fold, reference.columns)}
         return not any(
@@ -255,7 +255,7 @@ class ReferentialActions:
     def _keep_those_with_children(self) -> bool:
         """Forget deleted keys that no row refers to; return whether there are others."""
         found = False
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             for watch in self._watches:
                 if not self._is_empty(watch.log):
                     if any(self._has_children(watch, one, watch.log) for one in watch.references):
@@ -265,7 +265,7 @@ class ReferentialActions:
         return found
 
     def _is_empty(self, table: str) -> bool:
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             return self._connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None
 
     def _has_children(self, watch: Watch, reference: Reference, keys: str | None = None) -> bool:
@@ -277,11 +277,11 @@ class ReferentialActions:
 
     def _deletes_from(self, sql: str) -> set[str]:
         """Find from which tables a statement deletes rows, by its triggers too; runs nothing."""
-        known, self._authority.changes = self._authority.changes, []
+        known, self._authorizer.changes = self._authorizer.changes, []
         with suppress(sqlite3.Error, ValueError):  # running it reports the error
             self._connection.execute(f"EXPLAIN {sql}").fetchall()
-        found = self._authority.changes
-        self._authority.changes = known + found
+        found = self._authorizer.changes
+        self._authorizer.changes = known + found
         return {change.table for change in found}
 
     def _watch(self, tables: Iterable[str]) -> None:
@@ -289,7 +289,7 @@ class ReferentialActions:
         if not new:
             return
         self._watched |= new
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             if self._references is None:
                 self._references = by_parent(read_references(self._connection))
             for parent in new:
@@ -330,7 +330,7 @@ class ReferentialActions:
     def _stop_watching(self) -> None:
         self._references = None
         self._watched = set()
-        with self._authority.unasked():
+        with self._authorizer.suspended():
             for watch in self._watches:
                 self._connection.execute(f"DROP TRIGGER IF EXISTS {watch.trigger}")
 

@@ -266,7 +266,7 @@ class Repair:
 
     def _record(self, migrations: Sequence[Migration], event: str) -> None:
         ledger = self._ledger
-        ledger.ensure(stamped=self._folder.stamped)
+        ledger.ensure(is_v1=self._folder.is_v1)
         ledger.record([(migration, None) for migration in migrations], event=event)
         if migrations:
             ledger.record_fingerprint(ledger.fingerprint())
@@ -275,7 +275,7 @@ class Repair:
     def _accept(self, entries: Sequence[Edited], event: str) -> None:
         """Write the new hashes, and the fingerprint if the files still make the current schema."""
         ledger = self._ledger
-        ledger.ensure(stamped=self._folder.stamped)
+        ledger.ensure(is_v1=self._folder.is_v1)
         for entry in entries:
             ledger.accept(entry, event=event)
             self.tags.append(entry.migration.tag)

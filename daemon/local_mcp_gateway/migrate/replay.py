@@ -27,19 +27,19 @@ def replay(
     *,
     prepare: Callable[[sqlite3.Connection], None] | None = None,
     run: Run = UNWATCHED,
-    past: bool = False,
+    schema_only: bool = False,
 ) -> sqlite3.Connection:
     """Return a database in memory with these migrations applied; the caller closes it.
 
     `prepare` registers what the migrations call. Files without a transaction change no schema and are
-    left out. Raises what applying them raises; `past`: they ran elsewhere, so only if the schema cannot
+    left out. Raises what applying them raises; `schema_only`: they ran elsewhere, so only if the schema cannot
     be made.
     """
     connection = open_scratch()
     try:
         if prepare is not None:
             prepare(connection)
-        replay_on(connection, migrations, run=run, past=past)
+        replay_on(connection, migrations, run=run, schema_only=schema_only)
     except BaseException:
         connection.close()
         raise
@@ -51,14 +51,14 @@ def replay_on(
     migrations: Iterable[Migration],
     *,
     run: Run = UNWATCHED,
-    past: bool = False,
+    schema_only: bool = False,
 ) -> None:
     """Apply them to this scratch database and record nothing; a failure leaves its transaction open."""
     connection.execute("BEGIN")
     with supervised(connection, run) as session:
         for migration in migrations:
             if not migration.directives.no_transaction:
-                run_migration(session, migration, past=past)
+                run_migration(session, migration, schema_only=schema_only)
     connection.execute("COMMIT")
 
 
@@ -131,7 +131,7 @@ def differences_from(
 
     Raises MigrationFailed if they cannot be replayed.
     """
-    with closing(replay(migrations, prepare=prepare, past=True)) as memory:
+    with closing(replay(migrations, prepare=prepare, schema_only=True)) as memory:
         return compare(inspect(memory), inspect(live))
 
 

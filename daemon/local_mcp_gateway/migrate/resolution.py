@@ -83,13 +83,13 @@ def resolve(
         return Resolution(tuple(pairs), (), ())
     if unnamed := sum(not _is_text(row.hash) for row in applied):
         return Resolution((), (), (_without_hash(unnamed),))
-    matched, edited, strangers = match(folder, applied)
+    matched, edited, unmatched = match(folder, applied)
     done = tuple(AppliedMigration(m, matched[m.tag]) for m in folder.migrations if m.tag in matched)
     changed = {entry.migration.tag for entry in edited}
     pending = tuple(m for m in folder.migrations if m.tag not in matched and m.tag not in changed)
     problems = list(folder.problems)
     problems += [_edited(entry) for entry in edited]
-    problems += _unknown_rows(folder, strangers)
+    problems += _unknown_rows(folder, unmatched)
     problems += _repeated_numbers(folder, {m.tag for m in pending})
     if not allow_out_of_order:
         problems += _out_of_order(folder, pending, applied, matched)
@@ -150,15 +150,15 @@ def match(
         rest = _take(left, rest, matched, hashes)
     left = [m for m in left if m.tag not in matched]
     edited: list[Edited] = []
-    strangers: list[Applied] = []
+    unmatched: list[Applied] = []
     for row in rest:
         same = next((m for m in left if m.when == row.created_at or m.tag == row.tag), None)
         if same is None:
-            strangers.append(row)
+            unmatched.append(row)
         else:
             left.remove(same)
             edited.append(Edited(same, row))
-    return matched, edited, strangers
+    return matched, edited, unmatched
 
 
 def _take(
@@ -251,21 +251,17 @@ def _out_of_order(
         yield Problem(
             ProblemCode.OUT_OF_ORDER,
             f"{migration.tag} is pending, but it comes before {after}, which is applied already"
-            + ("." if folder.stamped else " (Drizzle would skip it in silence)."),
+            + ("." if folder.is_v1 else " (Drizzle would skip it in silence)."),
             "Read whether it still fits, then apply it with `db migrate --allow-out-of-order`, or give it a"
             " place at the end"
-            + (
-                ": rename its folder to a later stamp."
-                if folder.stamped
-                else " with `db renumber`."
-            ),
+            + (": rename its folder to a later stamp." if folder.is_v1 else " with `db renumber`."),
             migration.tag,
         )
 
 
 def _repeated_numbers(folder: Folder, pending: set[str]) -> Iterable[Problem]:
     """Report duplicate numbers in the journal, as after a merge, while they can still be fixed."""
-    if folder.stamped:
+    if folder.is_v1:
         return
     first: dict[object, str] = {}
     for migration in folder.migrations:

@@ -86,7 +86,7 @@ class Squash:
             found.append(_down_file(last))
         if self.snapshot is not None:
             found.append(snapshot_file(path, last.tag))
-        if not self.folder.stamped:
+        if not self.folder.is_v1:
             found.append(path / "meta" / "_journal.json")
         return (*found, path / SQUASHED)
 
@@ -151,7 +151,7 @@ def _require_possible(
                 f"{migration.name} runs outside of a transaction, so it cannot be part of another.",
                 hint="Squash up to the one before it with --to, if there is more than one.",
             )
-    if not folder.stamped:
+    if not folder.is_v1:
         return
     if problems := find_collisions(folder, prepare=prepare):
         raise HistoryRefused(problems)
@@ -296,7 +296,7 @@ def _keep(squash: Squash, staged: Path) -> None:
         target = kept / source.relative_to(staged)
         target.parent.mkdir(exist_ok=True)
         source.rename(target)
-    if squash.folder.stamped:
+    if squash.folder.is_v1:
         if not any((kept / "meta").iterdir()):
             (kept / "meta").rmdir()
     else:
@@ -315,7 +315,7 @@ def _keep(squash: Squash, staged: Path) -> None:
 
 def _files_of(squash: Squash, staged: Path) -> Iterator[Path]:
     """Yield the files of the old migrations, or in a folder of Drizzle 1.x their folders."""
-    if squash.folder.stamped:
+    if squash.folder.is_v1:
         yield from (staged / migration.tag for migration in squash.replaced)
         return
     own = {migration.tag for migration in with_snapshots(squash.folder)}
@@ -330,7 +330,7 @@ def _files_of(squash: Squash, staged: Path) -> Iterator[Path]:
 
 def _place(squash: Squash, staged: Path) -> None:
     last, path = squash.replaced[-1], squash.folder.path
-    if squash.folder.stamped:
+    if squash.folder.is_v1:
         (staged / last.tag).mkdir()
     (staged / last.path.relative_to(path)).write_bytes(squash.sql.encode())
     if squash.down is not None:

@@ -50,7 +50,7 @@ def squash_of(folder: Folder, squashed: Folder) -> Migration:
 def _in_its_place(folder: Folder, squashed: Folder, before: Folder) -> Folder:
     at = folder.migrations.index(squash_of(folder, squashed))
     seen = (*folder.migrations[:at], *before.migrations, *folder.migrations[at + 1 :])
-    if folder.stamped:
+    if folder.is_v1:
         seen = tuple(sorted(seen, key=lambda migration: migration.tag))
     return folder._replace(
         migrations=seen,

@@ -154,8 +154,8 @@ def may_alter_column(sql: str) -> bool:
     return _ALTER_COLUMN.search(sql) is not None
 
 
-def as_sqlite_has_it(
-    connection: sqlite3.Connection, statement: Statement, authority: Authorizer | None = None
+def expand_alter_column(
+    connection: sqlite3.Connection, statement: Statement, authorizer: Authorizer | None = None
 ) -> Sequence[Statement]:
     """Return the statements by which SQLite does what this one says: itself, unless it is libSQL's.
 
@@ -168,9 +168,9 @@ def as_sqlite_has_it(
     asked = read_alter_column(statement.text)
     if asked is None:
         return (statement,)
-    if authority is not None:
-        authority.start_statement(replacing=False)
-    with nullcontext() if authority is None else authority.unasked():
+    if authorizer is not None:
+        authorizer.start_statement(replacing=False)
+    with nullcontext() if authorizer is None else authorizer.suspended():
         rebuild = rebuild_for(connection, asked)
     return [statement._replace(text=text) for text in rebuild]
 

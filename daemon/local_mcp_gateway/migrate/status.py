@@ -154,7 +154,7 @@ class Status:
                         folder,
                         ledger,
                         allow_out_of_order=allow_out_of_order,
-                        brief=False,
+                        details=True,
                         prepare=prepare,
                     )
                 except HistoryRefused as error:  # a table is not ours: a problem like any other
@@ -237,7 +237,7 @@ def hazards_of_pending(
     found: dict[str, tuple[Hazard, ...]] = {}
     if not done and reader is None:  # a new database has nothing to lose
         return found
-    with suppress(GatewayError), closing(replay(done, prepare=prepare, past=True)) as memory:
+    with suppress(GatewayError), closing(replay(done, prepare=prepare, schema_only=True)) as memory:
         before: Schema | None = None
         for migration in plan.pending:
             kept = tuple(

@@ -104,7 +104,7 @@ def _opened(powers: Powers, now: Standing, name: str) -> Connection:
     tag = name.removeprefix(MIGRATION)
     if not name.startswith(MIGRATION) or tag not in tags:
         raise UsageProblem(f"There is no point {name!r} to compare with.", hint="Choose one of the list.")  # fmt: skip
-    return replay.replay(known[: tags.index(tag) + 1], prepare=powers.prepare, past=True)
+    return replay.replay(known[: tags.index(tag) + 1], prepare=powers.prepare, schema_only=True)
 
 
 def migrations_of(now: Standing) -> Sequence[Migration]:
