@@ -1,6 +1,7 @@
 """The pages: the first one after the link, a page of a million rows, memory, size, and what streams cost.
 
-A gateway of its own, asked over HTTP as a browser asks. The first page pays for the imports of all of them.
+A gateway of its own, asked over HTTP as a browser asks. `open`, which makes the link, imports the pages
+and compiles the templates of the first one.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def measure(size: Size) -> Iterable[Row]:
             browser = come_in(gateway.url, link)
             browser.page("/studio/")
             first_ms = (time.perf_counter() - began) * 1000
-            note = f"{cpu_ms(gateway) - used:.0f} ms of the processor, all imports included"
+            note = f"{cpu_ms(gateway) - used:.0f} ms of the processor"
             yield Row("studio: first page after the link", first_ms, "ms", at_most=300, note=note)
             used = cpu_ms(gateway)
             times = sorted(row_pages(browser, ROWS[size], PAGES[size]))

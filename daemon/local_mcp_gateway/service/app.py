@@ -251,7 +251,7 @@ class RunningService:
         if self._studio is None:  # still: another page may have come in meanwhile
             from local_mcp_gateway.service.studio import studio_of
 
-            self._studio = studio_of(
+            self._studio = made = studio_of(
                 self.settings,
                 default_profile=lambda: self.settings.gateway.default_profile,
                 own=self._address,
@@ -261,6 +261,7 @@ class RunningService:
                 emit=self.emit,
                 options=self.plan.global_options,
             )
+            await anyio.to_thread.run_sync(made.prepare)
         return self._studio
 
     async def answer(self, verb: str, arguments: dict[str, Any], who: str = "command") -> object:

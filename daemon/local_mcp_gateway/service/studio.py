@@ -129,6 +129,7 @@ async def serve_database(
         emit=emit,
     )
     studio = Studio(powers, Door(cookie=f"studio_{url.rpartition(':')[2]}"))
+    studio.prepare()
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
 
         async def again() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_mcp_gateway.studio.http import Receive, Scope, Send
+    from local_mcp_gateway.studio.migrations import Standing
     from local_mcp_gateway.studio.sessions import Door
     from local_mcp_gateway.studio.visit import Page, Powers
 
@@ -35,6 +36,10 @@ GATEWAY: Final = (
     ("tokens", "Tokens", "k"),
     ("calls", "Calls", "c"),
 )
+FIRST: Final = ("bare.html", "enter.html", "base.html", "parts.html", "logo.svg")
+"""What the first page is made of, beside its own template."""
+LOOK_S: Final = 0.5
+LOOK_AGAIN_S: Final = 2.0
 DATABASE: Final = (("migrations", "Migrations", "m"), ("data", "Data", "d"))
 
 
@@ -54,6 +59,7 @@ class Studio:
         self.powers = powers
         self.door = door
         self.live = Live()
+        self._standings = migrations.Standings(powers)
         self.routes: dict[tuple[str, str], Page] = {
             **data_pages.ROUTES,
             **row_pages.ROUTES,
@@ -68,8 +74,15 @@ class Studio:
             for module in (overview, servers, profiles, tokens, tools, calls):
                 self.routes |= module.ROUTES
         self.routes |= {("POST", "theme"): _theme, ("POST", "leave"): self._leave}
-        self._waiting: tuple[float, dict[str, int]] = (-1.0, {})
+        self._waiting: dict[str, int] = {}
+        self._looked_at = 0.0
+        self._looking: asyncio.Task[None] | None = None
         self._rehearsal: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
+
+    def prepare(self) -> None:
+        """Compile the templates of the first page, before it is asked for. Blocks; for another thread."""
+        for name in (*FIRST, "tables.html" if self.powers.ask is None else "overview.html"):
+            render.environment().get_template(name)
 
     def keep_rehearsal(self, pending: tuple[str, ...], outcome: Mapping[str, Any]) -> None:
         """Keep how the rehearsal of these migrations (their hashes) went, until they are others."""
@@ -189,25 +202,43 @@ class Studio:
         }
         return Response(render.environment().get_template(template).render(shown), status)
 
-    async def waiting(self) -> dict[str, int]:
-        """Return how many things wait for a person, by page; looked at every two seconds at most."""
-        from local_mcp_gateway.studio import migrations
+    async def standing(self) -> Standing:
+        """Return where the database stands."""
+        return await asyncio.to_thread(self._standings.read)
 
+    async def waiting(self) -> dict[str, int]:
+        """Return how many things wait for a person, by page; looked at every two seconds at most.
+
+        No page waits long for that: a number that takes longer is on one of the next pages.
+        """
         now = asyncio.get_running_loop().time()
-        if now - self._waiting[0] > 2.0 or self._waiting[0] < 0:
-            found = {"migrations": await asyncio.to_thread(migrations.count_waiting, self.powers)}
+        if self._looking is None and (now - self._looked_at > LOOK_AGAIN_S or not self._waiting):
+            self._looking = asyncio.create_task(self._look())
+        if self._looking is not None:
+            done, _ = await asyncio.wait({self._looking}, timeout=LOOK_S)
+            for task in done:
+                task.result()
+        return self._waiting
+
+    async def _look(self) -> None:
+        try:
+            found = {}
             if self.powers.ask is not None:
                 servers = (await self.powers.ask("status", {}))["servers"].values()
                 found["tools"] = sum(len(server["held"]) for server in servers)
                 found["servers"] = sum(
                     server["state"] in {"failed", "needs_sign_in"} for server in servers
                 )
-            self._waiting = now, found
-        return self._waiting[1]
+            self._waiting = self._waiting | found
+            pending = await asyncio.to_thread(self._standings.count_waiting)
+            self._waiting = {**found, "migrations": pending}
+            self._looked_at = asyncio.get_running_loop().time()
+        finally:
+            self._looking = None
 
     def forget_waiting(self) -> None:
         """Look again at what waits: something has changed."""
-        self._waiting = -1.0, {}
+        self._waiting = {}
 
     def _groups(self, waiting: Mapping[str, int]) -> list[tuple[str, list[dict[str, Any]]]]:
         words = {"migrations": "pending", "tools": "held", "servers": "not up"}

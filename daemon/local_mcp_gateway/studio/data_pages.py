@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
@@ -19,12 +19,14 @@ from local_mcp_gateway.studio.values import by_key_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
+    from pathlib import Path
 
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.tables import Table
     from local_mcp_gateway.studio.visit import Page, Visit
 
 COUNT_S: Final = 0.5
+MOST_COUNTS: Final = 50
 EXPORT_S: Final = 600.0
 BATCH: Final = 200
 BLOB_BYTES: Final = 256 * 1024
@@ -114,10 +116,11 @@ async def show_rows(visit: Visit) -> Response:
 
     table, found, page, problem = await read(visit, work)
     total = None if problem else await _counted(visit, table, asked)
+    links = {link.columns[0]: link for link in table.links if len(link.columns) == 1}
     return await visit.page(
         "rows.html",
         table=table,
-        tables=found,
+        beside=tables.Beside.of(found, table.name),
         page=page,
         problem_of_view=problem,
         asked=asked,
@@ -126,23 +129,40 @@ async def show_rows(visit: Visit) -> Response:
         operators={k: v for k, v in rows.OPERATORS.items() if k != "match" or table.searchable},
         editable=visit.powers.writable and table.editable,
         place="rows",
-        links={link.columns[0]: link for link in table.links if len(link.columns) == 1},
-        Condition=Condition,
+        linking=[links.get(column.name) for column in page.columns] if page else (),
     )
 
 
 async def _counted(visit: Visit, table: Table, asked: Asked) -> int | None:
-    """Return how many rows the filter selects, or None if counting takes too long."""
+    """Return how many rows the filter selects, or None if counting takes too long.
 
-    def work(connection: Connection) -> int:
-        where, values = rows.where_of(table, asked.conditions)
-        return tables.count(connection, f"{tables.quoted(table.name)} WHERE {where}", tuple(values))
+    A session keeps what was counted until somebody writes, since every page of a large table would count
+    it again.
+    """
+    where, values = rows.where_of(table, asked.conditions)
+    source = f"{tables.quoted(table.name)} WHERE {where}"
+    counts, key = visit.session.counts, (_written(visit.powers.database), source, tuple(values))
+    if key not in counts:
+        try:
+            found: int = await read(
+                visit, lambda connection: tables.count(connection, source, tuple(values)), COUNT_S
+            )
+        except (*Error,):
+            return None
+        counts[key] = found
+        for old in list(counts)[:-MOST_COUNTS]:
+            del counts[old]
+    return counts[key]
 
-    try:
-        found: int = await read(visit, work, COUNT_S)
-    except (*Error,):
-        return None
-    return found
+
+def _written(database: Path) -> tuple[int, ...]:
+    """Return what changes when somebody writes: sizes and times of the file and of its log."""
+    found: list[int] = []
+    for path in (database, database.with_name(f"{database.name}-wal")):
+        with suppress(OSError):
+            status = path.stat()
+            found += (status.st_size, status.st_mtime_ns)
+    return tuple(found)
 
 
 async def add_filter(visit: Visit) -> Response:
@@ -168,7 +188,9 @@ async def show_structure(visit: Visit) -> Response:
         return table_of(connection, visit), tables.list_tables(connection)
 
     table, found = await read(visit, work)
-    return await visit.page("structure.html", table=table, tables=found, place="structure")
+    return await visit.page(
+        "structure.html", table=table, beside=tables.Beside.of(found, table.name), place="structure"
+    )
 
 
 # --- blobs and exports --------------------------------------------------------------------------

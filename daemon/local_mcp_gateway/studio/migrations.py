@@ -7,14 +7,16 @@ in; what is pending is applied by the gateway's own `reload`.
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.backup import Backup, read_catalog
+from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted, duration
-from local_mcp_gateway.migrate import Status, read_events
+from local_mcp_gateway.migrate import Ledger, Status, read_events
 from local_mcp_gateway.studio.http import address, redirect
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ SHOWN: Final = 40
 """How many past entries a page has."""
 LONGEST_SQL: Final = 20_000
 """How many characters of a migration a list shows."""
+LONGEST_FILE: Final = 1_000_000
+"""How many characters its own page shows."""
 WORDS: Final = {
     "adopted": "was adopted as it is",
     "trusted": "was adopted: its file was trusted",
@@ -87,31 +91,67 @@ class Past:
     chip: str = "ok"
 
 
-def standing(powers: Powers) -> Standing:
-    """Read where the database stands. Blocks."""
-    catalog = read_catalog(powers.database, powers.backups)
-    if powers.migrations is None:
-        return Standing(None, catalog)
-    try:
-        status = Status.read(
-            powers.database, powers.migrations, prepare=powers.prepare, look=powers.look
-        )
-    except GatewayError as error:
-        return Standing(None, catalog, error)
-    return Standing(status, catalog)
+class Standings:
+    """Where the database stands, read again only when the folder, the ledger or the schema has changed.
 
+    A reading parses what is pending and tries it in memory: nothing for most folders, seconds for a
+    migration of many megabytes, and every page says how many are pending.
+    """
 
-def count_waiting(powers: Powers) -> int:
-    """Return how many migrations are pending, problems included. Blocks."""
-    if powers.migrations is None:
-        return 0
-    try:
-        status = Status.read(
-            powers.database, powers.migrations, prepare=powers.prepare, look=powers.look
-        )
-    except GatewayError:
-        return 1
-    return len(status.pending) + len(status.problems)
+    def __init__(self, powers: Powers) -> None:
+        self._powers = powers
+        self._one_at_a_time = threading.Lock()
+        self._key: object = None
+        self._status: Status | None = None
+        self._problem: GatewayError | None = None
+
+    def read(self) -> Standing:
+        """Return where it stands now. Blocks."""
+        powers = self._powers
+        catalog = read_catalog(powers.database, powers.backups)
+        if powers.migrations is None:
+            return Standing(None, catalog)
+        with self._one_at_a_time:
+            key = self._changed_with()
+            if key is None or key != self._key:
+                self._read(powers.migrations)
+                self._key = key
+            return Standing(self._status, catalog, self._problem)
+
+    def count_waiting(self) -> int:
+        """Return how many migrations are pending, problems included. Blocks."""
+        if self._powers.migrations is None:
+            return 0
+        now = self.read()
+        if now.status is None:
+            return 1
+        return len(now.status.pending) + len(now.status.problems)
+
+    def _read(self, folder: Path) -> None:
+        powers = self._powers
+        self._status = self._problem = None
+        try:
+            self._status = Status.read(
+                powers.database, folder, prepare=powers.prepare, look=powers.look
+            )
+        except GatewayError as error:
+            self._problem = error
+
+    def _changed_with(self) -> object:
+        """Return a value that changes with everything that a status depends on; None if it cannot be told."""
+        assert self._powers.migrations is not None, "asked for with a folder only"
+        try:
+            files = sorted(self._powers.migrations.rglob("*"))
+            folder = [(file.name, (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
+            with self._powers.look(self._powers.database) as connection:
+                (version,) = connection.execute("PRAGMA schema_version").fetchone()
+                ledger = [
+                    connection.execute(f"SELECT count(*), max(id) FROM {table}").fetchone()
+                    for table in sorted(Ledger.TABLES)
+                ]
+            return folder, self._powers.database.stat().st_ino, version, ledger
+        except (*Error, OSError):
+            return None
 
 
 def past(powers: Powers, status: Status) -> list[Past]:
@@ -158,7 +198,7 @@ def past(powers: Powers, status: Status) -> list[Past]:
 async def show(visit: Visit) -> Response:
     """Show the time line: what is pending on top, then now, then what was."""
     powers = visit.powers
-    now = await asyncio.to_thread(standing, powers)
+    now: Standing = await visit.studio.standing()
     history: Sequence[Past] = ()
     if now.status is not None and now.status.state != "damaged":
         history = await asyncio.to_thread(past, powers, now.status)
@@ -183,7 +223,7 @@ def _pending_key(now: Standing) -> tuple[str, ...]:
 
 async def rehearse(visit: Visit) -> Response:
     """Run what is pending on a copy, and show how that went."""
-    now = await asyncio.to_thread(standing, visit.powers)
+    now: Standing = await visit.studio.standing()
     key = _pending_key(now)
     outcome: Mapping[str, Any]
     try:
@@ -228,7 +268,7 @@ async def take_back(visit: Visit) -> Response:
 
 async def show_backups(visit: Visit) -> Response:
     """Show the backups, newest first."""
-    now = await asyncio.to_thread(standing, visit.powers)
+    now: Standing = await visit.studio.standing()
     live = await visit.ask("status") if visit.powers.ask else {}
     return await visit.page(
         "backups.html",
@@ -276,7 +316,7 @@ async def restore(visit: Visit) -> Response:
 
 async def show_file(visit: Visit) -> Response:
     """Show one migration in full."""
-    now = await asyncio.to_thread(standing, visit.powers)
+    now: Standing = await visit.studio.standing()
     (tag,) = visit.arguments
     known: list[Migration] = []
     if now.status is not None:
@@ -291,7 +331,7 @@ async def show_file(visit: Visit) -> Response:
             hint="The time line has all of them.",
         )
     down = await asyncio.to_thread(_down_text, found)
-    return await visit.page("migration.html", migration=found, down=down)
+    return await visit.page("migration.html", migration=found, down=down, longest=LONGEST_FILE)
 
 
 def _down_text(migration: Migration) -> str | None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.formats import counted, now_ms
-from local_mcp_gateway.studio import migrations
 from local_mcp_gateway.studio.calls import HOUR_MS, Traffic, bars, traffic
 from local_mcp_gateway.studio.http import address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from local_mcp_gateway.studio import migrations
     from local_mcp_gateway.studio.http import Response
     from local_mcp_gateway.studio.visit import Page, Visit
 
@@ -155,7 +155,7 @@ async def show(visit: Visit) -> Response:
     servers = await visit.ask("server.list")
     since = now_ms() - HOUR_MS
     calls = await traffic(database, since)
-    standing = await asyncio.to_thread(migrations.standing, visit.powers)
+    standing: migrations.Standing = await visit.studio.standing()
     day = await database.fetch_one(
         "SELECT count(*), sum(status <> 'ok') FROM debug_logs WHERE created_at >= ?",
         (now_ms() - 24 * HOUR_MS,),

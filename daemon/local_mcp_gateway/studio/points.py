@@ -23,7 +23,6 @@ from local_mcp_gateway.migrate import Ledger, replay
 from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.sql import fold, normal, normal_tokens
 from local_mcp_gateway.studio.http import address
-from local_mcp_gateway.studio.migrations import standing
 from local_mcp_gateway.studio.render import compared
 from local_mcp_gateway.studio.tables import READING_S, STEPS, count_rows, list_tables, opened
 
@@ -136,7 +135,7 @@ def _same(old: str, new: str) -> bool:
 async def show(visit: Visit) -> Response:
     """Show what differs between two points; first, between the newest backup or migration and now."""
     powers = visit.powers
-    now = await asyncio.to_thread(standing, powers)
+    now: Standing = await visit.studio.standing()
     choices = _choices(now)
     first = next((key for key, _ in choices if key.startswith(BACKUP)), NOTHING)
     left = visit.request.asked("from", first)

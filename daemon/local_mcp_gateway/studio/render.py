@@ -57,6 +57,7 @@ def environment() -> Environment:
         "counted": formats.counted,
         "compared": compared,
         "equals": equals,
+        "zip": zip,
     }
     filters: dict[str, Any] = {
         "size": formats.size,

@@ -135,7 +135,7 @@ async def _row(visit: Visit, typed: dict[str, str]) -> Response:
         "row.html",
         status=400 if visit.problem else 200,
         table=table,
-        tables=found,
+        beside=tables.Beside.of(found, table.name),
         row=row,
         fields=fields,
         pointing=pointing,

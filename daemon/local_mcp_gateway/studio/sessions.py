@@ -52,6 +52,8 @@ class Session:
     """State of a sign-in that waits for its answer → the server, and what finishing it takes."""
     queries: list[str] = field(default_factory=list)
     """The SQL that this browser ran, newest first."""
+    counts: dict[object, int] = field(default_factory=dict)
+    """What was counted, and when in the life of the database → how many rows; the newest ones."""
 
     def remember(self, way_back: object) -> int:
         """Keep how to take a change back and return its number."""

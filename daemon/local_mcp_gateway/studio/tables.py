@@ -28,6 +28,8 @@ MOST_COUNTED: Final = 100_000
 """Rows are counted up to here, and then said to be more."""
 COUNTING_S: Final = 0.25
 """How long the counts of a list of tables may take together; the rest are not counted."""
+MOST_BESIDE: Final = 200
+"""How many tables are listed beside one of them."""
 READING_S: Final = 3.0
 """How long one page may read; then SQLite is interrupted."""
 STEPS: Final = 20_000
@@ -174,6 +176,22 @@ def list_tables(connection: Connection) -> list[Summary]:
         if not is_engines(name)
     ]
     return sorted(found, key=lambda table: table.protected)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The tables that are listed beside one of them, and how many are not."""
+
+    listed: list[Summary]
+    more: int = 0
+
+    @classmethod
+    def of(cls, tables: list[Summary], name: str) -> Beside:
+        """Return all tables, or of very many those around one."""
+        names = [table.name for table in tables]
+        at = max(0, names.index(name) - MOST_BESIDE // 2) if name in names else 0
+        listed = tables[at : at + MOST_BESIDE] if len(tables) > MOST_BESIDE else tables
+        return cls(listed, len(tables) - len(listed))
 
 
 def count_rows(connection: Connection, tables: list[Summary]) -> dict[str, int | None]:

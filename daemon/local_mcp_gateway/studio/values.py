@@ -57,6 +57,13 @@ class Cell:
         return self.length - len(self.value) if self.kind == "text" else 0
 
     @property
+    def as_it_is(self) -> bool:
+        """Return whether a list shows the value itself: most are, and a page has many."""
+        if self.kind == "text":
+            return 0 < self.length == len(self.value)
+        return self.kind in {"integer", "real"} and not self.time
+
+    @property
     def typed(self) -> str:
         """Return it as a field of a form gives it back: a browser changes line ends."""
         return "" if self.value is None else str(self.value).replace("\r\n", "\n")

@@ -77,6 +77,9 @@ class Pages(Protocol):
     async def page(self, visit: Visit, template: str, *, status: int, **values: Any) -> Response:
         """Return a page with everything that surrounds it."""
 
+    async def standing(self) -> Any:
+        """Return where the database stands, a `migrations.Standing`."""
+
     def forget_waiting(self) -> None:
         """Look again at what waits: something has changed."""
 
