@@ -1,16 +1,29 @@
-"""What a token and a policy cost on the path of a message: two gateways, with and without, in turns."""
+"""What a token and a policy cost on the path of a message, and what wrong tokens cost everybody else.
+
+With and without a token: two gateways, in turns. Wrong ones: a client with a right one calls while another process
+floods the gateway with requests, once with wrong tokens and once with what needs none, as fast as it answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from benchmarks.gateway import compare, side
+import aiohttp
+
+from benchmarks.gateway import CALLS, CONNECTIONS, HEADERS, ROOT, ROUNDS, Load, compare, cpu_s, side
 from benchmarks.table import Row, Size
+from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database import ConnectionPool
+from local_mcp_gateway.gateway.clients import Admission, TokenRefused
+from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.store import ClientToken, Policy, add_token, new_token
 
 POLICY = Policy(
@@ -47,3 +60,105 @@ def measure(size: Size) -> Iterable[Row]:
     yield Row("calls/s at 32, with token / without", rate_token / rate, "×", None, 0.97, note)
     note = f"{cpu:.2f} ms without, {cpu_token:.2f} ms with"
     yield Row("CPU a call, with token / without", cpu_token / cpu, "×", 1.03, None, note)
+    yield from _wrong_tokens(size)
+
+
+PING = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+WRONG = {"Authorization": f"Bearer lmg_{'0' * 16}_{'A' * 43}"}
+FLOODS = {"wrong tokens": ("/mcp", WRONG, 401), "other requests": ("/nothing", {}, 404)}
+A_SECOND = 10_000
+
+
+def _wrong_tokens(size: Size) -> Iterable[Row]:
+    used_s = asyncio.run(_check_s())
+    note = f"{used_s * 1e6:.1f} µs each; a request costs the rest"
+    yield Row("10,000 wrong tokens a second, of a core", used_s * A_SECOND, "", 0.1, None, note)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        url, _ = stack.enter_context(side("echo_server"))
+        url, pid = stack.enter_context(side("gateway_process", folder, f"http:echo:{url}"))
+        found = asyncio.run(_during_floods(url, pid, size))
+    (alone, _, _), (wrong, rate, cpu), (other, rate_other, cpu_other) = found.values()
+    note = f"{cpu:.2f} ms a wrong token, {cpu_other:.2f} ms an unknown address"
+    yield Row("CPU of a wrong token / any request", cpu / cpu_other, "×", 1.1, None, note)
+    note = f"{alone:.1f} ms alone, {wrong:.1f} ms beside {rate:.0f} wrong tokens a second"
+    yield Row("p50 of a call, beside wrong tokens / alone", wrong / alone, "×", note=note)
+    note = f"{other:.1f} ms beside {rate_other:.0f} unknown addresses a second"
+    yield Row("p50 of a call, beside wrong tokens / any", wrong / other, "×", note=note)
+
+
+async def _check_s() -> float:
+    """Return the seconds that the check of one wrong token takes."""
+    admission = Admission(gateway_options(Settings()), lambda: None)
+    token, _ = new_token(ClientToken("bench"))
+    admission.replace([token])
+    started = time.process_time()
+    for _ in range(A_SECOND):
+        with suppress(TokenRefused):
+            admission.admit({"authorization": WRONG["Authorization"]})
+    return (time.process_time() - started) / A_SECOND
+
+
+async def _during_floods(url: str, pid: int, size: Size) -> dict[str, tuple[float, float, float]]:
+    """Return p50 in ms, the requests a second of the flood and the CPU of one in ms: alone, and in each flood."""
+    names = ("", *FLOODS)
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+    for _ in range(ROUNDS[size]):
+        for name, measured in found.items():
+            command = [sys.executable, "-m", "benchmarks.gateway_tokens", url, name]
+            async with aiohttp.ClientSession() as http:
+                load = Load(url, http)
+                await load.open()
+                with subprocess.Popen(
+                    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                ) as flood:
+                    assert flood.stdout is not None
+                    flood.stdout.readline()  # it has begun
+                    p50 = await load.p50_ms(CALLS[size])
+                    said, _ = flood.communicate("")  # the end of its input ends it
+            used = await asyncio.to_thread(_cpu_ms, command, pid) if name else 0.0
+            measured.append((p50, float(said.split()[0]), used))
+    return {
+        name: tuple(map(statistics.median, zip(*each, strict=True))) for name, each in found.items()
+    }
+
+
+def _cpu_ms(command: list[str], pid: int) -> float:
+    """Return the CPU that the gateway uses for each of 2,000 requests of a flood."""
+    before = cpu_s(pid)
+    done = subprocess.run([*command, "2000"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return (cpu_s(pid) - before) / int(done.stdout.split()[-1]) * 1000
+
+
+async def _flood(url: str, name: str, most: str = "") -> None:
+    """Send requests until the input ends or there were so many; none for no name.
+
+    Prints how many a second were answered, and how many.
+    """
+    path, shown, status = FLOODS.get(name, ("", {}, 0))
+    url, over, answered = url.removesuffix("/mcp") + path, asyncio.Event(), 0
+    loop = asyncio.get_running_loop()
+    if not most:
+        loop.add_reader(sys.stdin.fileno(), over.set)
+
+    async def worker(http: aiohttp.ClientSession) -> None:
+        nonlocal answered
+        while not over.is_set():
+            async with http.post(url, data=PING, headers={**HEADERS, **shown}) as reply:
+                await reply.read()
+                assert reply.status == status, reply.status
+            answered += 1
+            if most and answered >= int(most):
+                over.set()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        started = time.perf_counter()
+        workers = [loop.create_task(worker(http)) for _ in range(CONNECTIONS if path else 0)]
+        print("begun", flush=True)
+        await over.wait()
+        await asyncio.gather(*workers)
+        print(answered / (time.perf_counter() - started), answered, flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(_flood(*sys.argv[1:]))
