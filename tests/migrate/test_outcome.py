@@ -38,7 +38,7 @@ def made(shop: Workshop, sql: str, seed: int = 0) -> Outcome:
             ),
             "the numbers of AUTOINCREMENT",
         ),
-        ("PRAGMA user_version=1", "PRAGMA user_version=2", "PRAGMA user_version or application_id"),
+        ("PRAGMA user_version=1", "PRAGMA user_version=2", "PRAGMA user_version"),
         ("CREATE TABLE t (x)", "CREATE TABLE IF NOT EXISTS t (x)  ", None),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -102,6 +103,7 @@ def squashed(shop: Workshop, *texts_: str, to: str | None = None) -> Squash:
             "ALTER TABLE users RENAME TO people; CREATE TABLE users AS SELECT 1 AS x, 'y' AS z",
         ),
         (USERS, "DROP TABLE users"),
+        ("PRAGMA encoding='UTF-16le'; CREATE TABLE t (x)", "INSERT INTO t VALUES ('é')"),
         (USERS, "CREATE INDEX by_name ON users (name); INSERT INTO users VALUES (1, 'a'); ANALYZE"),
         (USERS, "-- guard: no-transaction\nVACUUM"),
     ],
@@ -200,6 +202,9 @@ def test_a_folder_that_is_not_ours_to_squash_is_refused_with_the_way(shop: Works
         draft_squash(shop.path)
     assert "db adopt --format auto" in caught.value.hint
     (shop.path / "0000_m.sql").unlink()
+    assert draft_squash(shop.path) is None
+    with pytest.raises(MigrationsFolderProblem, match="There is no migrations folder"):
+        draft_squash(shop.path / "gone")
     for stamp in ("20240101000000_a", "20240102000000_b"):
         (shop.path / stamp).mkdir()
         (shop.path / stamp / "migration.sql").write_text(f"CREATE TABLE t{stamp} (x)")
@@ -306,14 +311,24 @@ def test_a_folder_that_cannot_be_replaced_stays_as_it_is(shop: Workshop) -> None
 
 def test_other_files_and_a_link_to_the_folder_stay(shop: Workshop) -> None:
     (shop.path / "README.md").write_text("read me")
+    for name in ("0000_m.sql", "meta/_journal.json"):
+        (shop.path.parent / "elsewhere" / name).parent.mkdir(parents=True, exist_ok=True)
+        (shop.path / name).unlink(missing_ok=True)
+        (shop.path / name).symlink_to(Path(shop.path.parent, "elsewhere", name))
     link = shop.path.with_name("link")
     link.symlink_to(shop.path)
     shop.add("0000_m", USERS)
     shop.add("0001_m", "CREATE TABLE t (x)")
+    if os.geteuid() == 0:
+        os.chown(shop.path, 12345, 12345)
+    owner = shop.path.stat().st_uid
     made = draft_squash(link)
     assert made is not None
     write_squash(made)
+    assert {path.lstat().st_uid for path in (shop.path, *shop.path.rglob("*"))} == {owner}
     assert link.is_symlink()
+    assert (shop.path / "meta" / "_squashed" / "0000_m.sql").read_text() == USERS
+    assert "0000_m" in (shop.path.parent / "elsewhere" / "meta" / "_journal.json").read_text()
     assert (link / "README.md").read_text() == "read me"
     assert len(shop.read().migrations) == 1
 

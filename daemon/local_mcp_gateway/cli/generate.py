@@ -302,7 +302,8 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
             }
         )
     elif made is None:
-        click.echo(f"Nothing to squash: {invocation.migrations} has one migration up to there.")
+        where = invocation.migrations if to is None else f"{invocation.migrations} up to {to}"
+        click.echo(f"Nothing to squash: there are no two migrations in {where}.")
     else:
         _show_squash(made, dry_run=dry_run)
     return Exit.OK

@@ -93,7 +93,7 @@ def open_folder(path: Path) -> Folder:
                 Problem(
                     ProblemCode.UNJOURNALED,
                     f"{name} is in the folder, but no journal entry lists it.",
-                    "Add it to meta/_journal.json or take it out, then generate again.",
+                    "Add it to meta/_journal.json or take it out, then run the command again.",
                     folder.unjournaled[0].stem,
                 )
             ]

@@ -26,6 +26,7 @@ SEEDS = (0, 1)
 
 _MOMENTS = ("2031-05-06 07:08:09.123", "2043-10-21 22:23:24.567")
 """No two parts of them are the same."""
+_UNSET = {"user_version": 0, "application_id": 0, "encoding": "UTF-8"}
 _TIMES = ("date", "time", "datetime", "julianday", "unixepoch")
 _NOW = frozenset({"now", "subsec", "subsecond"})
 _NOW_EXPRESSIONS = (
@@ -68,8 +69,8 @@ class Outcome(NamedTuple):
     rows: dict[str, Rows]
     sequences: dict[str, int]
     """The largest rowid that an AUTOINCREMENT table ever had, if it had one."""
-    numbers: tuple[tuple[str, int], ...]
-    """The PRAGMAs that a database keeps for its program."""
+    settings: tuple[tuple[str, str | int], ...]
+    """The PRAGMAs that a database keeps, with what they are where nobody has set them."""
     analyzed: bool
     linked: bool
     """A table with rows has foreign keys."""
@@ -87,7 +88,14 @@ class Outcome(NamedTuple):
                 return f"the rows of {table}"
         if self.sequences != other.sequences:
             return "the numbers of AUTOINCREMENT"
-        return None if self.numbers == other.numbers else "PRAGMA user_version or application_id"
+        return next(
+            (
+                f"PRAGMA {name}"
+                for name, value in self.settings
+                if (name, value) not in other.settings
+            ),
+            None,
+        )
 
 
 def outcome_of(
@@ -180,10 +188,7 @@ def _read(connection: sqlite3.Connection) -> Outcome:
         frozenset(name for name in tables if kinds[name][0] == "virtual"),
         rows,
         sequences,
-        tuple(
-            (name, connection.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("user_version", "application_id")
-        ),
+        tuple((name, connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in _UNSET),
         analyzed="sqlite_stat1" in names,
         linked=any(
             connection.execute("SELECT 1 FROM pragma_foreign_key_list(?)", (name,)).fetchone()
@@ -256,7 +261,10 @@ def as_statements(outcome: Outcome, elsewhere: Outcome) -> list[str]:
             )
         elif kept.values[-1][0][1] != last:
             made.append(f"UPDATE sqlite_sequence SET seq = {last} WHERE name = {literal(table)}")
-    made += [f"PRAGMA {name}={number}" for name, number in outcome.numbers if number]
+    settings = [
+        f"PRAGMA {name}={value!r}" for name, value in outcome.settings if value != _UNSET[name]
+    ]
+    made = [*settings, *made]  # the encoding can only be set before there is a table
     return [*made, *(["ANALYZE"] if outcome.analyzed else [])]
 
 

@@ -22,7 +22,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -37,7 +37,7 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.migrate.branches import find_collisions, ids_before
-from local_mcp_gateway.migrate.folder import SQUASHED, Folder, Migration
+from local_mcp_gateway.migrate.folder import SQUASHED, Folder, Migration, read_folder
 from local_mcp_gateway.migrate.folder_edits import (
     read_snapshot_file,
     snapshot_bytes,
@@ -124,20 +124,18 @@ def draft_squash(
 
 
 def _require_ours(path: Path) -> Folder:
-    with suppress(HistoryRefused):
-        folder = open_folder(path)
-        if (path / "migration_lock.toml").exists():
-            raise UsageProblem(
-                f"{path} is a folder of Prisma's, which looks for every migration that it has applied.",
-                hint="Squash it with Prisma (`prisma migrate diff`), or leave it as it is.",
-            )
-        return folder
-    if (path / "meta" / "_journal.json").exists() or not any(path.glob("*.sql")):
-        return open_folder(path)
-    raise UsageProblem(
-        f"{path} has no journal, so nothing says which of its files a database has applied.",
-        hint="Make the folder ours first: `db adopt --format auto`.",
-    )
+    folder = read_folder(path)
+    if folder.unjournaled and not folder.migrations:
+        raise UsageProblem(
+            f"{path} has no journal, so nothing says which of its files a database has applied.",
+            hint="Make the folder ours first: `db adopt --format auto`.",
+        )
+    if (path / "migration_lock.toml").exists():
+        raise UsageProblem(
+            f"{path} is a folder of Prisma's, which looks for every migration that it has applied.",
+            hint="Squash it with Prisma (`prisma migrate diff`), or leave it as it is.",
+        )
+    return open_folder(path)
 
 
 def _require_possible(
@@ -254,14 +252,16 @@ def write_squash(squash: Squash) -> None:
         _require_unchanged(squash, staged)
         _keep(squash, staged)
         _place(squash, staged)
-        for folder, _, names in os.walk(staged, topdown=False):
-            for name in names:
-                _flush(Path(folder, name))
-            _flush(Path(folder))
+        owner = real.stat()
+        for path in (staged, *staged.rglob("*")):
+            if os.geteuid() == 0:
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            _flush(path)
         _exchange(staged, real)
         _flush(real.parent)
     except OSError as error:
-        hint = "Squash it on another file system." if error.errno in _NO_EXCHANGE else "Try again."
+        elsewhere = "Squash a copy on another file system, and bring that back."
+        hint = elsewhere if error.errno in _NO_EXCHANGE else "Try again."
         raise MigrationsFolderProblem(
             f"The squashed folder could not take the place of {real}: {error.strerror}.",
             hint=f"{hint} The folder is as it was.",
@@ -294,8 +294,12 @@ def _keep(squash: Squash, staged: Path) -> None:
         (staged / SQUASHED).rename(kept / SQUASHED)
     for source in _files_of(squash, staged):
         target = kept / source.relative_to(staged)
-        target.parent.mkdir(exist_ok=True)
-        source.rename(target)
+        if source.is_dir():  # copied, since a link would no longer lead to its target
+            shutil.copytree(source, target)
+            shutil.rmtree(source)
+        else:
+            shutil.copy2(source, target)
+            source.unlink()
     if squash.folder.is_v1:
         if not any((kept / "meta").iterdir()):
             (kept / "meta").rmdir()
@@ -309,6 +313,7 @@ def _keep(squash: Squash, staged: Path) -> None:
         ):
             entries = [entry for entry in content["entries"] if entry["tag"] in wanted]
             text = json.dumps({**content, "entries": entries}, indent=2, ensure_ascii=False)
+            file.unlink(missing_ok=True)  # it may be a link
             file.write_bytes(text.encode())
     kept.rename(staged / SQUASHED)
 
