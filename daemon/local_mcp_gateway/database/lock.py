@@ -35,16 +35,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from local_mcp_gateway.database.connections import (
-    require_database_file,
-    to_gateway_error,
-)
-from local_mcp_gateway.errors import (
-    DatabasePathProblem,
-    Interrupted,
-    LockHeld,
-    NotADatabase,
-)
+from local_mcp_gateway.database.connections import require_database_file, to_gateway_error
+from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file, read_bytes

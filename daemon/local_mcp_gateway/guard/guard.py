@@ -21,24 +21,21 @@ transaction open behind it.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.backup import prune
 from local_mcp_gateway.database import no_progress, no_report, reading
 from local_mcp_gateway.errors import DriftRefused, GatewayError, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
-from local_mcp_gateway.guard.transaction import (
-    exclusive,
-    prune_backups,
-    reading_backup,
-    write_transaction,
-)
+from local_mcp_gateway.guard.transaction import exclusive, reading_backup, write_transaction
 from local_mcp_gateway.migrate import Plan, read_folder
 
 if TYPE_CHECKING:
     import os
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Progress
@@ -232,7 +229,7 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
         raise
     finally:
         if backups:  # retries of a failing start would fill the disk
-            prune_backups(context, backups, refused=bool(plan.pending))
+            _prune(context, backups, refused=bool(plan.pending))
     return _report(context, plan, backup, fresh=fresh)
 
 
@@ -254,6 +251,27 @@ def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | 
     rehearsal = rehearse_backup(context, backup, plan)
     report_hazards(context, rehearsal, backup)
     return rehearsal
+
+
+def _prune(context: GuardContext, backups: Sequence[Backup], *, refused: bool) -> None:
+    """Remove those of the backups, newest first, that the policy no longer keeps; report a failure and go on.
+
+    `refused`: after a start that changed nothing, which keeps more.
+    """
+    if context.policy.retention is None:
+        return
+    context.phases.begin("prune")
+    try:
+        removed = prune(backups, context.policy.retention, datetime.now(UTC), refused=refused)
+    except GatewayError as error:
+        context.emit("backup.prune_failed", message=error.message, hint=error.hint)
+        return
+    if removed:
+        context.emit(
+            "backup.pruned",
+            names=[backup.name for backup in removed],
+            bytes=sum(backup.bytes for backup in removed),
+        )
 
 
 def _name_committed(error: GatewayError, plan: Plan) -> None:

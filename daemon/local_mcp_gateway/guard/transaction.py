@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,6 @@ from local_mcp_gateway.backup import (
     holds,
     list_backups,
     newest_good,
-    prune,
     record_attempt,
     require_room,
 )
@@ -47,13 +45,7 @@ from local_mcp_gateway.database import (
     translated_errors,
     write_lock,
 )
-from local_mcp_gateway.errors import (
-    BackupFailed,
-    Damaged,
-    DatabaseEmptied,
-    GatewayError,
-    NotADatabase,
-)
+from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, NotADatabase
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.regular_file import open_file
 
@@ -104,11 +96,8 @@ def _report_holder(context: GuardContext, holder: Holder | None) -> None:
 
 
 def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
-    found = probe(
-        context.database,
-        quick_check_limit_s=context.policy.quick_check_limit_s,
-        run=context,
-    )
+    limit_s = context.policy.quick_check_limit_s
+    found = probe(context.database, quick_check_limit_s=limit_s, run=context)
     context.emit(
         "guard.checked",
         state=found.state,
@@ -409,26 +398,3 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
         if context.ledger(reader).fingerprint() != fingerprint:
             # A stale first page is a valid database too, with the schema from before.
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
-
-
-def prune_backups(
-    context: GuardContext, backups: Sequence[Backup], *, refused: bool = False
-) -> None:
-    """Remove those of the backups, newest first, that the policy no longer keeps; report a failure and go on.
-
-    `refused`: after a start that changed nothing, which keeps more.
-    """
-    if context.policy.retention is None:
-        return
-    context.phases.begin("prune")
-    try:
-        removed = prune(backups, context.policy.retention, datetime.now(UTC), refused=refused)
-    except GatewayError as error:
-        context.emit("backup.prune_failed", message=error.message, hint=error.hint)
-        return
-    if removed:
-        context.emit(
-            "backup.pruned",
-            names=[backup.name for backup in removed],
-            bytes=sum(backup.bytes for backup in removed),
-        )
