@@ -308,3 +308,11 @@ def test_a_database_whose_header_is_gone_can_be_locked_to_be_replaced(tmp_path: 
     file.write_bytes(b"\0" * 4096)
     with DatabaseLock(file, replaces=True):
         assert lock_path(file).exists()
+
+
+def test_a_pipe_in_the_place_of_a_database_that_was_locked_before_is_named(tmp_path: Path) -> None:
+    database = tmp_path / "app.db"
+    lock_path(database).touch()
+    os.mkfifo(database)
+    with pytest.raises(DatabasePathProblem, match="is a named pipe, not a database file"):
+        DatabaseLock(database).__enter__()

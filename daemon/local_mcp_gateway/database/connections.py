@@ -133,9 +133,8 @@ def open_reader(path: Path, *, locked: bool = False, again: bool = False) -> sql
 
     A caller that holds the `DatabaseLock` passes `locked`: the path is known to be a file, and the handle
     may write, so that closing it removes SQLite's `-wal` and `-shm` files; a read-only handle has to
-    leave them. A caller that may
-    have the file open already passes `again`: its logs were checked then, and checking them opens the
-    file past SQLite, which drops the locks of this process.
+    leave them. A caller that may have the file open already passes `again`: its logs were checked then,
+    and checking them opens the file past SQLite, which drops the locks of this process.
     """
     if not locked:
         require_database_file(path)

@@ -180,7 +180,8 @@ def _run_check(
     try:
         damage = findings(connection, pragma)
     except sqlite3.Error as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT and not run.stopped:
+        interrupted = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
+        if interrupted and not run.stopped:
             return False
         if (problem := to_gateway_error(error, database)) is None:
             raise

@@ -39,7 +39,7 @@ from local_mcp_gateway.database.connections import require_database_file, to_gat
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.regular_file import open_file, read_bytes
+from local_mcp_gateway.regular_file import NotAFile, open_file, read_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -155,6 +155,8 @@ class DatabaseLock:
         except OSError as error:
             if self._replaces:
                 return True
+            if isinstance(error, NotAFile):
+                require_database_file(self.database)
             if (problem := to_gateway_error(error, self.database)) is None:
                 raise
             raise problem from error
