@@ -97,6 +97,10 @@ def test_a_check_compares_every_row_with_the_database(
         validate_json("replica-check", done.json())
         assert done.json()["rows"] == "same"
         assert status(shipped, replica)["checked_at"] is not None
+        assert (
+            f"{replica.url} was last checked 0 days ago."
+            in shipped.run("doctor", env=replica.env).stdout
+        )
         text = shipped.run("replica", "check", env=replica.env).stdout
         assert text.endswith("every row is as in the database.\n")
         gateway.stop()

@@ -78,10 +78,10 @@ def _lines(shown: dict[str, Any]) -> Iterator[str]:
     yield f"Checked   {shown['checked_at'] or 'never: `replica check` does it'}"
 
 
-def _asked(database: Path, verb: str) -> Any:
+def _asked(database: Path, verb: str, arguments: dict[str, Any] | None = None) -> Any:
     """Return what the running gateway says of its replica, or None."""
     try:
-        return ask(database, verb, {}, timeout_s=4 * LAST_SYNC_S)
+        return ask(database, verb, arguments or {}, timeout_s=4 * LAST_SYNC_S)
     except (NoDaemon, GatewayError, OSError):
         return None
 
@@ -107,9 +107,12 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
     target, database = Target.of(invocation.settings), invocation.database
     invocation.prepare_folder()
     found = check_replica(target, database, lambda: _asked(database, "replica.sync"))
-    if identity := _identity(database):
+    checked_at = formats.iso()
+    if not _asked(database, "replica.checked", {"at": checked_at}) and (
+        identity := _identity(database)
+    ):
         with suppress(GatewayError):  # it is another's, or cannot be written
-            ReplicaStore(target).renew(identity, database.resolve(), checked_at=formats.iso())
+            ReplicaStore(target).renew(identity, database.resolve(), checked_at)
     if as_json:
         ui.print_json(
             {

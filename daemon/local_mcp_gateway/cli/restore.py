@@ -195,9 +195,10 @@ def _losses(database: Path, backup: Backup, origin: str | None) -> Iterator[str]
         whose = f"the state at {origin}"
     else:
         whose = "its backup" if is_of(backup, database) else f"a backup of {backup.database},"
-    yield f"{database} will be replaced by {whose} of {backup.created_at}."
     if not database.exists():
+        yield f"{database} does not exist yet: it will be {whose} of {backup.created_at}."
         return
+    yield f"{database} will be replaced by {whose} of {backup.created_at}."
     try:
         with reading(database) as reader:
             applied = Ledger(reader).names()

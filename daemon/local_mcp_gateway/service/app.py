@@ -278,6 +278,8 @@ class RunningService:
             }
         if verb == "replica.sync":
             return self.replica and await self.replica.sync()
+        if verb == "replica.checked":
+            return self.replica and await self.replica.note_check(arguments["at"])
         if verb in DEV_VERBS:
             return await self._hot.answer(verb, arguments) if self._hot else None
         if verb == "studio.open":

@@ -126,6 +126,13 @@ class Replication:
             return None
         return progress.replicated
 
+    async def note_check(self, at: str) -> bool:
+        """Note beside the replica when it was checked; tell whether that could be done."""
+        if self._running is None:
+            return False
+        await self._renew(time.monotonic(), at)
+        return self._checked_at == at
+
     async def pin(self, context: GuardContext, tag: str) -> int | None:
         """Send everything before a migration, as `pin` does, with Litestream stopped meanwhile."""
         async with self.paused():
@@ -294,12 +301,12 @@ class Replication:
         self._told_behind, self._was_level, self._unsent_since = False, True, at
         self._sent_log = log
 
-    async def _renew(self, now: float) -> None:
+    async def _renew(self, now: float, checked_at: str | None = None) -> None:
         """Renew the lease; a store that does not answer is no reason to stop, another holder is."""
         assert self._store is not None, "the lease was taken"
         try:
             self._checked_at = await anyio.to_thread.run_sync(
-                self._store.renew, self._identity, self._database
+                self._store.renew, self._identity, self._database, checked_at
             )
             self._renewed_at = now
         except GatewayError as error:
