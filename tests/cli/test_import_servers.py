@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.harness import REPOSITORY, Place
+from tests.needs import sandbox
 
 
 def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Place) -> None:
@@ -31,6 +34,16 @@ def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Pla
     }
     members = either.run("profile", "show", "demo", "--json").json()["servers"]
     assert [member["name"] for member in members] == ["time", "notes"]
+
+
+def test_the_commands_of_a_file_are_all_put_into_a_sandbox(shipped: Place) -> None:
+    sandbox()
+    document = {"mcpServers": {"near": {"command": "x"}, "far": {"url": "https://x.example/mcp"}}}
+    options = ("--sandbox", "--writable", shipped.root, "--no-network")
+    done = shipped.run("server", "import", "-", *options, stdin=json.dumps(document))
+    assert done.code == 0, done.stderr
+    found = {one["name"]: one["sandbox"] for one in shipped.run("server", "list", "--json").json()}
+    assert found == {"near": {"write": [str(shipped.root)], "network": False}, "far": None}
 
 
 def test_one_bad_entry_of_a_file_costs_no_other(either: Place) -> None:

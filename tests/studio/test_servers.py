@@ -43,7 +43,19 @@ def test_the_page_of_a_server_says_what_its_sandbox_lets_it_do(
     assert f"Sandbox writes {folder}; no network" in browser.page("/studio/servers/boxed").words
     browser.sent("/studio/servers/boxed/edit", what="true")
     assert f"Sandbox writes {folder}" in browser.page("/studio/servers/boxed").words
+    edit = "/studio/servers/boxed/edit"
+    assert "Sandbox writes nothing; network" in browser.sent(edit, sandbox="network").words
+    assert "writes nothing" not in browser.sent(edit, sandbox="off").words
+    refused = browser.post(edit, sandbox="alone", writable="relative")
+    assert (refused.status, "is not a full path" in refused.words) == (400, True)
     browser.sent("/studio/servers/boxed/remove", typed="boxed")
+    page = browser.sent("/studio/add", what="true", name="b2", sandbox="alone", writable=folder)
+    assert f"Sandbox writes {folder}; no network" in page.words
+    browser.sent("/studio/servers/b2/remove", typed="b2")
+    document = '{"mcpServers": {"b3": {"command": "true"}}}'
+    browser.sent("/studio/add/document", document=document, sandbox="alone")
+    assert "Sandbox writes nothing; no network" in browser.page("/studio/servers/b3").words
+    browser.sent("/studio/servers/b3/remove", typed="b3")
 
 
 def test_a_form_that_is_refused_keeps_what_was_typed(browser: Browser) -> None:

@@ -11,6 +11,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
+from local_mcp_gateway.cli.add_server import sandbox_of, sandbox_options
 from local_mcp_gateway.cli.client import answer_to, confirm
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.regular_file import read_given
@@ -80,28 +81,33 @@ def _ask(registered: RegistryServer) -> dict[str, str]:
     shell_complete=complete.profiles,
     help="Add all of them to this profile [default: what /mcp serves].",
 )
+@sandbox_options
 @click.option("--dry-run", is_flag=True, help="Show what would happen to each; store nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @ui.as_json_option
 @click.pass_obj
 def import_(
     invocation: Invocation,
+    /,
     *,
     file: Path | None,
     profile: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
+    **boxed: Any,
 ) -> int:
     """Add the servers of a client's configuration file, or of a `server.json`; `-` reads stdin.
 
     Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
     (comments are fine) or TOML; and the `server.json` of the MCP registry, whose values are asked for on a
     terminal. Without FILE it lists those on this machine. Their commands run here as
-    soon as a client asks, so each is shown, on a terminal before it is added. Exit 3 if one is left out.
+    soon as a client asks, so each is shown, on a terminal before it is added. --sandbox is for all that are
+    commands. Exit 3 if one is left out.
     """
     from local_mcp_gateway.service.admin import read_entries, read_registry_file, server_as_json
 
+    sandbox = sandbox_of(boxed) or None
     document = _document(file or _choose_file())
     if (registered := read_registry_file(document)) is not None and not dry_run:
         document = {"mcpServers": {registered.name: registered.answered(_ask(registered))}}
@@ -115,7 +121,12 @@ def import_(
             click.echo(f"{ui.one_line(name)}  {leads}", err=True)
         confirm("Add these, and run their commands when a client asks?", yes=False)
     done = answer_to(
-        invocation, "server.import", document=document, profile=profile, dry_run=dry_run
+        invocation,
+        "server.import",
+        document=document,
+        profile=profile,
+        dry_run=dry_run,
+        sandbox=sandbox,
     )
     if as_json:
         ui.print_json(done)

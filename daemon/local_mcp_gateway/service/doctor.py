@@ -422,7 +422,8 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
             f"If you can, name its authority: `server edit {name} --secure --ca FILE`.",
         )
     boxed = [str(server["name"]) for server in servers if server.get("sandbox")]
-    yield from _sandboxes(boxed)
+    if commands:
+        yield from _sandboxes(boxed)
     yield from _names(settings)
     missing = [(name, command) for name, command in commands if shutil.which(command) is None]
     for name, command in missing:
@@ -437,22 +438,25 @@ def _upstreams(settings: Settings) -> Iterator[Finding]:
 
 
 def _sandboxes(names: Sequence[str]) -> Iterator[Finding]:
-    """Tell what a sandbox on this machine does not stop, where servers have one."""
-    if not names:
-        return
+    """Tell what a sandbox on this machine cannot do; `names` are the servers that have one."""
     from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
 
-    boxed = ", ".join(names)
+    boxed = ", ".join(names) or "No server has one"
     try:
         gaps = sandbox_gaps()
     except NoSandbox as problem:
         hint = "A newer kernel, or `server edit NAME --no-sandbox`: they do not start without it."
-        yield Finding("sandbox", "problem", f"{boxed}: {problem}.", hint)
+        if names:
+            yield Finding("sandbox", "problem", f"{boxed}: {problem}.", hint)
+        else:
+            yield Finding("sandbox", "note", f"{boxed}, and none can: {problem}.")
         return
     for gap in gaps:
-        yield Finding("sandbox", "note", f"{boxed}: in the sandbox {gap}.", "Use a newer kernel.")
-    if not gaps:
+        yield Finding("sandbox", "note", f"{boxed}: in a sandbox {gap}.", "Use a newer kernel.")
+    if not gaps and names:
         yield Finding("sandbox", "ok", f"The kernel has all that the sandbox of {boxed} needs.")
+    elif not gaps:
+        yield Finding("sandbox", "ok", f"{boxed}; this kernel has all that it needs.")
 
 
 def _names(settings: Settings) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LAST_CALLS: Final = 10
 MOST_LOGINS: Final = 8
+SANDBOXES: Final = frozenset({"network", "alone"})
 
 
 async def show_all(visit: Visit) -> Response:
@@ -128,6 +129,8 @@ async def add(visit: Visit) -> Response:
             arguments["cwd"] = typed["cwd"].strip()
         if typed.get("profile"):
             arguments["profile"] = typed["profile"]
+        if sandbox := _sandbox(typed):
+            arguments["sandbox"] = sandbox
         await visit.ask("server.add", **arguments)
     except GatewayError as error:
         visit.problem = error
@@ -146,6 +149,7 @@ async def add_document(visit: Visit) -> Response:
         arguments: dict[str, Any] = {"document": typed.get("document", "")}
         if typed.get("profile"):
             arguments["profile"] = typed["profile"]
+        arguments["sandbox"] = _sandbox(typed)
         done = await visit.ask("server.import", **arguments)
     except GatewayError as error:
         visit.problem = error
@@ -157,6 +161,15 @@ async def add_document(visit: Visit) -> Response:
         parts.append(f"left out {', '.join(done['this_gateway'])}, which is this gateway")
     parts += [f"{name} was refused: {reason}" for name, reason in done["refused"].items()]
     return visit.back(address("servers"), "; ".join(part.rstrip(".") for part in parts) + ".")
+
+
+def _sandbox(typed: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the sandbox that a form asks for: `network`, or `alone` without it."""
+    wanted = typed.get("sandbox", "")
+    if wanted not in SANDBOXES:
+        return None
+    folders = [line.strip() for line in typed.get("writable", "").splitlines() if line.strip()]
+    return {"write": folders, "network": wanted == "network"}
 
 
 def _program(what: str) -> dict[str, Any]:
@@ -218,6 +231,8 @@ async def edit(visit: Visit) -> Response:
                 changes[key] = _whole(key, typed[key])
         if typed.get("share"):
             changes["share"] = typed["share"]
+        if typed.get("sandbox") and (sandbox := _sandbox(typed)) != server["sandbox"]:
+            changes["sandbox"] = sandbox
         await visit.ask("server.edit", **changes)
     except GatewayError as error:
         visit.problem = error

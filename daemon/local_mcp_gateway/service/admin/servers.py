@@ -168,14 +168,19 @@ async def import_servers(
 ) -> object:
     """Store every new server of a client's file; tell what became of each.
 
-    Such a document often lists this gateway itself: it is skipped, not refused. With `dry_run` nothing
-    is stored.
+    Such a document often lists this gateway itself: it is skipped, not refused. A sandbox is for those that are
+    commands. With `dry_run` nothing is stored.
     """
+    sandbox = _sandbox(arguments.get("sandbox"))
     entries = read_entries(arguments["document"])
     listed = [entry.server for entry in entries if entry.server is not None]
     found = [server for server in listed if not own.is_behind(server)]
     present = {server.name: server for server in await queries.list_servers(database)}
-    new = [server for server in found if server.name not in present]
+    new = [
+        replace(server, sandbox=sandbox) if server.kind is ServerKind.STDIO else server
+        for server in found
+        if server.name not in present
+    ]
     known = [server for server in found if server.name in present]
     if not arguments.get("dry_run"):
         for server in await seal_new(database, keyring, new):
