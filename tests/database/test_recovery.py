@@ -56,7 +56,9 @@ def make(path: Path, mode: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA journal_mode={mode}")
         connection.execute("CREATE TABLE n (id INTEGER PRIMARY KEY, v TEXT)")
+        connection.execute("BEGIN")  # or each row is a commit, and waits for the disk
         connection.executemany("INSERT INTO n (v) VALUES (?)", [("first" * 50,)] * 200)
+        connection.execute("COMMIT")
 
 
 def crash(path: Path, script: str) -> None:
