@@ -19,8 +19,10 @@ def a_backup(root: Path, *, rows: int = 10, before: str | None = None) -> Backup
     database = root / "app.db"
     with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, text TEXT)")
+        connection.execute("BEGIN")
         for _ in range(rows):
             connection.execute("INSERT INTO notes (text) VALUES (hex(randomblob(50000)))")
+        connection.execute("COMMIT")
     return create_backup(database, before=before, fingerprint="", applied=(), program_version="1")
 
 

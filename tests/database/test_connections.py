@@ -48,9 +48,10 @@ def no_database(path: Path) -> None:
 
 
 def damaged(path: Path) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE notes (body)")
         connection.executemany("INSERT INTO notes VALUES (?)", [("x" * 2000,)] * 40)
+        connection.commit()
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     with closing(sqlite3.connect(path)) as connection:
