@@ -1,4 +1,4 @@
-"""One migration in the place of many: what it makes, what it cannot be, and what a kill leaves."""
+"""One migration instead of many: what it makes, what it cannot be, and what a kill leaves."""
 
 from __future__ import annotations
 
@@ -132,20 +132,20 @@ def test_what_was_the_moment_of_the_migration_is_that_of_the_squash(shop: Worksh
 @pytest.mark.parametrize(
     ("texts_", "carried"),
     [
-        (("CREATE TABLE t (a)", "INSERT INTO t VALUES (random())"), "the rows of t"),
+        (("CREATE TABLE t (a)", "INSERT INTO t VALUES (random())"), "the rows of t would differ"),
         (
             (
                 "CREATE TABLE t (a DEFAULT (lower(hex(randomblob(4)))), b) -- ends in a comment",
                 "INSERT INTO t (b) VALUES (1)",
             ),
-            "the rows of t",
+            "the rows of t would differ",
         ),
         (
             (
                 "CREATE VIRTUAL TABLE words USING fts5 (c)",
                 "BEGIN; INSERT INTO words VALUES ('a b'); COMMIT",
             ),
-            "the rows of words",
+            "the rows of words would differ",
         ),
     ],
 )
@@ -216,7 +216,7 @@ def test_a_folder_that_is_not_ours_to_squash_is_refused_with_the_way(shop: Works
 def test_what_objects_need_accepted_stays_accepted(shop: Workshop) -> None:
     head = "-- guard: accept cannot_run v\n-- guard: accept deletes_data\n"
     made = squashed(shop, USERS, f"{head}CREATE VIEW v AS SELECT gone FROM users")
-    assert made.sql.startswith("-- guard: accept cannot_run v\n-- In the place of 2 migrations")
+    assert made.sql.startswith("-- guard: accept cannot_run v\n-- Replaces 2 migrations")
 
 
 def test_snapshots_and_ways_back_are_those_of_the_new_first_migration(shop: Workshop) -> None:
@@ -284,9 +284,9 @@ def test_a_squash_that_was_edited_or_whose_old_migrations_are_gone_is_told(shop:
     )
 
 
-def test_what_stands_in_the_place_of_others_is_not_dropped(shop: Workshop) -> None:
+def test_what_replaces_others_is_not_dropped(shop: Workshop) -> None:
     squashed(shop, USERS, "CREATE TABLE t (x)")
-    with pytest.raises(UsageProblem, match="0001_m stands in the place of other migrations"):
+    with pytest.raises(UsageProblem, match="0001_m replaces other migrations"):
         shop.read().newest()
 
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "diagram": Target("studio:diagram", "Draw the tables and their foreign keys (SVG)."),
     "history": Target("db:history", "What happened to this database, when, by which version."),
     "generate": Target("generate:generate", "Write the next migration from a changed schema."),
-    "squash": Target("generate:squash", "Put one migration in the place of many."),
+    "squash": Target("generate:squash", "Replace many migrations by one."),
     "pull": Target("pull:pull", "Write a database's schema as SQL or as a Python module."),
     "drop": Target("down:drop", "Delete the newest migration if it is not applied."),
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),

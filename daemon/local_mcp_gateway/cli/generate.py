@@ -1,4 +1,4 @@
-"""`db generate` and `db squash`: write the next migration from a changed schema, or one in the place of many."""
+"""`db generate` and `db squash`: write the next migration from a changed schema, or one instead of many."""
 
 from __future__ import annotations
 
@@ -278,12 +278,12 @@ def _report(written: WrittenMigration, made: Draft | None, *, as_json: bool) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.pass_obj
 def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bool) -> int:
-    """Put one migration in the place of the first ones, up to and with TAG.
+    """Replace the first migrations, up to and with TAG, by one that makes the same schema and rows.
 
-    It makes the same schema and rows, which is replayed before anything is written, and takes the place
-    of the last one. A database that has them applies nothing, a new one applies just it. The old ones go
-    on in meta/_squashed: a database that has some of them goes on with the others. The folder is
-    replaced in one step; version control undoes it, until a new database is made from it.
+    Both are replayed and compared before anything is written. A database that has the old ones applies
+    nothing, a new one applies the new one. The old ones are kept in meta/_squashed: a database that has
+    some of them applies the rest from there. The folder is replaced in one step; version control undoes
+    it, until a new database is made from it.
     """
     from local_mcp_gateway.migrate import draft_squash, write_squash
 
@@ -311,8 +311,10 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
 
 def _show_squash(made: Squash, *, dry_run: bool) -> None:
     if made.carried is not None:
-        told = f"Every statement is carried over as it was: written as they are at the end, {made.carried}"
-        click.echo(f"{told} would differ.", err=True)
+        click.echo(
+            f"Every statement is carried over as it was: with the result alone, {made.carried}.",
+            err=True,
+        )
     for file in made.files:
         click.echo(str(file))
     if dry_run:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from local_mcp_gateway.errors import (
     GatewayError,
     HistoryRefused,
-    MigrationFailed,
     Problem,
     ProblemCode,
     SchemaProblem,
@@ -246,7 +245,7 @@ def _squash(folder: Folder, prepare: Prepare | None) -> Problem | None:
                 outcome_of(migrations, seed=seed, prepare=prepare)
                 for migrations in (squashed.migrations, [squash])
             )
-        except MigrationFailed as error:
+        except GatewayError as error:
             return Problem(SQUASH, error.message, hint, squash.tag)
         if differs := old.first_difference(new):
             message = (

@@ -197,7 +197,7 @@ class Folder(NamedTuple):
 
     @property
     def squashed(self) -> Folder | None:
-        """Return the folder of the migrations in whose place one stands, which has the tag of the last.
+        """Return the folder of the migrations that one has replaced, which has the tag of the last.
 
         Reads the disk: only a database that has some of them needs them.
         """
@@ -228,7 +228,7 @@ class Folder(NamedTuple):
         found = self.migrations[-1]
         if self.squashed is not None and self.squashed.migrations[-1].tag == found.tag:
             raise UsageProblem(
-                f"{found.tag} stands in the place of other migrations, so it cannot be dropped.",
+                f"{found.tag} replaces other migrations, so it cannot be dropped.",
                 hint="Bring the folder from before `db squash` back from version control.",
             )
         if tag not in {None, found.tag}:

@@ -105,20 +105,22 @@ def outcome_of(
 
     Raises what applying them raises.
     """
+    with closing(sqlite3.connect(":memory:")) as real:
 
-    def prepared(connection: sqlite3.Connection) -> None:
-        if prepare is not None:
-            prepare(connection)
-        _surround(connection, seed)
+        def prepared(connection: sqlite3.Connection) -> None:
+            if prepare is not None:
+                prepare(connection)
+            _surround(connection, seed, real)
 
-    with closing(replay(migrations, prepare=prepared)) as connection:
-        connection.text_factory = _text
-        return _read(connection)
+        with closing(replay(migrations, prepare=prepared)) as connection:
+            # A text need not be UTF-8; each has to differ from every other.
+            connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
+            return _read(connection)
 
 
-def _surround(connection: sqlite3.Connection, seed: int) -> None:
+def _surround(connection: sqlite3.Connection, seed: int, real: sqlite3.Connection) -> None:
+    """Replace the functions for the time and for random values; `real` has SQLite's own."""
     moment = _MOMENTS[seed % len(_MOMENTS)]
-    real = sqlite3.connect(":memory:", check_same_thread=False)
     known = {name for (name,) in real.execute("SELECT name FROM pragma_function_list")}
 
     def at_moment(name: str, time_at: int) -> Callable[..., Any]:
@@ -147,14 +149,6 @@ def _surround(connection: sqlite3.Connection, seed: int) -> None:
     chance = Random(seed)
     connection.create_function("random", 0, lambda: chance.getrandbits(64) - (1 << 63))
     connection.create_function("randomblob", 1, lambda size: chance.randbytes(max(size or 0, 1)))
-
-
-def _text(data: bytes) -> str | bytes:
-    """Return text, or the bytes of what is not UTF-8 with a mark that no other value has."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data.decode("utf-8", "surrogateescape")
 
 
 def _read(connection: sqlite3.Connection) -> Outcome:
@@ -220,10 +214,10 @@ def _moments_of(connection: sqlite3.Connection, tables: Iterable[str]) -> dict[V
 
 def _rows_of(connection: sqlite3.Connection, table: str, *, without_rowid: bool) -> Rows:
     info = connection.execute(
-        "SELECT name, type, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,)
+        "SELECT name, pk FROM pragma_table_xinfo(?) WHERE hidden = 0", (table,)
     ).fetchall()
-    columns = [name for name, _, _ in info]
-    key = [name for name, _, place in sorted(info, key=lambda row: row[2]) if place]
+    columns = [name for name, _ in info]
+    key = [name for name, place in sorted(info, key=lambda row: row[1]) if place]
     order = key or columns
     taken = {name.lower() for name in columns}
     rowid = next((name for name in ("rowid", "_rowid_", "oid") if name not in taken), None)

@@ -1,6 +1,6 @@
-"""Put one migration in the place of the first ones of a folder (`db squash`).
+"""Replace the first migrations of a folder by one (`db squash`).
 
-It takes the place of the last of them, with its tag, number and time: a database that has them applies
+It has the tag, number and time of the last of them: a database that has them applies
 nothing, by our ledger or by Drizzle's, and a new one applies just it. It makes the same schema and rows:
 
     written   the objects as SQLite has them at the end, and their rows as INSERTs
@@ -181,8 +181,7 @@ def _find_statements(
     left = _difference(replaced, carried, old, prepare)
     if left is not None:
         raise VerificationFailed(
-            f"No one migration can make what the {len(replaced)} up to {replaced[-1].tag} make: {left}"
-            " would differ.",
+            f"No one migration can make what the {len(replaced)} up to {replaced[-1].tag} make: {left}.",
             hint="Squash up to an earlier one with --to; nothing was written.",
         )
     return carried, differs
@@ -194,7 +193,7 @@ def _difference(
     old: Sequence[Outcome],
     prepare: Prepare | None,
 ) -> str | None:
-    """Return what one migration with these statements makes otherwise; None: nothing."""
+    """Return in words what one migration with these statements would not do; None: nothing."""
     squash = replaced[-1]._replace(sql=_script(statements))
     for seed, wanted in zip(SEEDS, old, strict=True):
         try:
@@ -202,7 +201,7 @@ def _difference(
         except MigrationFailed as error:
             return error.message.rstrip(".")
         if differs := wanted.first_difference(found):
-            return differs
+            return f"{differs} would differ"
     return None
 
 
@@ -230,8 +229,8 @@ def _text(replaced: Sequence[Migration], statements: Sequence[str], *, carried: 
         if carried or one.split()[0] in _ABOUT_OBJECTS
     ]
     lines.append(
-        f"-- In the place of {len(replaced)} migrations, {replaced[0].tag} to {replaced[-1].tag}, which are"
-        f" in {SQUASHED}."
+        f"-- Replaces {len(replaced)} migrations, {replaced[0].tag} to {replaced[-1].tag}, which are in"
+        f" {SQUASHED}."
     )
     return "\n".join(lines) + "\n" + _script(statements)
 

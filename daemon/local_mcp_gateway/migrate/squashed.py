@@ -1,8 +1,8 @@
 """Read a squashed folder as a database sees it that has some of the squashed migrations.
 
-`db squash` puts one migration in the place of many, and keeps those in `meta/_squashed`: a folder of its
+`db squash` replaces many migrations by one, and keeps them in `meta/_squashed`: a folder of its
 own, in the same format, which may itself be squashed. A new database applies the one. A database whose
-ledger has any of the others goes on with them, so it never runs the one in their place. Nothing is
+ledger has any of the others goes on with them, and never runs the one. Nothing is
 written to its ledger for that, since Drizzle looks only at the newest time there, which both have.
 """
 
@@ -42,7 +42,7 @@ def unsquashed(folder: Folder) -> Folder:
 
 
 def squash_of(folder: Folder, squashed: Folder) -> Migration:
-    """Return the migration that stands in the place of the squashed ones: it has the tag of the last."""
+    """Return the migration that replaces the squashed ones: it has the tag of the last."""
     tag = squashed.migrations[-1].tag
     return next(migration for migration in folder.migrations if migration.tag == tag)
 
