@@ -36,6 +36,7 @@ def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Pla
     assert [member["name"] for member in members] == ["time", "notes"]
 
 
+@pytest.mark.nightly
 def test_the_commands_of_a_file_are_all_put_into_a_sandbox(shipped: Place) -> None:
     sandbox()
     document = {"mcpServers": {"near": {"command": "x"}, "far": {"url": "https://x.example/mcp"}}}

@@ -201,5 +201,4 @@ async def test_an_edited_token_reaches_something_else_from_the_next_request_on(
         assert (changed["profiles"], changed["expires_at"]) == (None, None)
         assert changed["policy"]["allowed"] == ["echo"], "what is not given stays"
         assert ping(url, token, "/mcp/default")[0] == 200
-        for wrong in ((), ("--expires", "soon"), ("--profile", "none")):
-            assert plain.run(*edit, *wrong).code == 2
+        assert plain.run(*edit, "--profile", "none").code == 2

@@ -89,6 +89,7 @@ def _paths(files: Files) -> tuple[Path, Path]:
     return files.cert, files.key
 
 
+@pytest.mark.nightly
 def test_a_start_with_an_expired_certificate_makes_no_database(shipped: Place) -> None:
     files = make_certificate(shipped.root / "tls", *LOCAL, days=-1)
     with shipped.serve(env=files.settings) as gateway:
@@ -194,6 +195,7 @@ async def test_real_clients_talk_https_and_a_renewed_certificate_drops_none(secu
     files.replace(renewed)
 
 
+@pytest.mark.nightly
 def test_every_address_that_a_command_prints_is_one_of_https(secure: Secure) -> None:
     address = secure.gateway.url
     assert secure.place.link().startswith(f"{address}/studio/")
