@@ -155,20 +155,20 @@ async def test_no_commit_checkpoints_while_another_program_is_to_do_it(
     database: ConnectionPool, tmp_path: Path
 ) -> None:
     file = tmp_path / "x.db"
-
-    async def write(pages: int) -> None:
-        async with database.transaction() as writer:
-            await writer.execute("CREATE TABLE IF NOT EXISTS large (x BLOB NOT NULL)")
-            await writer.execute("INSERT INTO large VALUES (randomblob(?))", (pages * 4096,))
-
     async with database.leave_checkpoints():
         assert Path(f"{file}-wal").stat().st_size == 0
         size = file.stat().st_size
-        await write(1500)
-        await write(1)
+        await write(database, pages=1500)
+        await write(database, pages=1)
         assert file.stat().st_size == size
-    await write(1)
+    await write(database, pages=1)
     assert file.stat().st_size > 1500 * 4096
+
+
+async def write(database: ConnectionPool, *, pages: int) -> None:
+    async with database.transaction() as writer:
+        await writer.execute("CREATE TABLE IF NOT EXISTS large (x BLOB NOT NULL)")
+        await writer.execute("INSERT INTO large VALUES (randomblob(?))", (pages * 4096,))
 
 
 async def test_checkpoints_are_not_left_to_another_while_somebody_reads(
@@ -183,3 +183,5 @@ async def test_checkpoints_are_not_left_to_another_while_somebody_reads(
         with pytest.raises(DatabaseBusy, match="Another program reads"):
             async with database.leave_checkpoints():
                 pass
+    await write(database, pages=1500)
+    assert (tmp_path / "x.db").stat().st_size > 1500 * 4096

@@ -167,15 +167,15 @@ class ConnectionPool:
         Between a checkpoint and the next commit the WAL begins again. A Litestream that did not make that
         checkpoint misses what it had not read, and replicates a state that never was. Raises DatabaseBusy.
         """
-        async with self._writing:
-            self._require_files()
-            await self._checkpoint_every(0)
-            if not await self._empty_wal():
-                raise DatabaseBusy(
-                    f"Another program reads {self.path} for longer than {BUSY_TIMEOUT_MS // 1000} s.",
-                    hint="Close that program; the gateway tries again within a minute.",
-                )
         try:
+            async with self._writing:
+                self._require_files()
+                await self._checkpoint_every(0)
+                if not await self._empty_wal():
+                    raise DatabaseBusy(
+                        f"Another program reads {self.path} for longer than {BUSY_TIMEOUT_MS // 1000} s.",
+                        hint="Close that program; the gateway tries again within a minute.",
+                    )
             yield
         finally:
             with anyio.CancelScope(shield=True), suppress(*Error):
