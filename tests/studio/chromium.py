@@ -18,7 +18,8 @@ AXE = "axe-core@4.14.1"
 REBOUND = "--host-resolver-rules=MAP evil.example 127.0.0.1"
 """A name of somebody else that leads to this machine, as DNS rebinding makes one."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-SIZES = {360: (360, 780), 1280: (1280, 860), 2560: (2560, 1440)}
+LARGE = 3840
+SIZES = {360: (360, 780), 1280: (1280, 860), LARGE: (LARGE, 2160)}
 """Width in CSS pixels → width and height: a phone, a laptop, a large screen."""
 THEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 

@@ -55,7 +55,8 @@ def test_a_newcomer_calls_a_tool_and_edits_a_row_without_a_keyboard(link: str) -
             page.get_by_role("button", name="Call").click()
             expect(page.locator("#answer")).to_contain_text("What was sent")
             page.get_by_role("link", name="Calls").click()
-            expect(page.locator("#live-list tbody tr").first).to_contain_text("list_notes")
+            called = page.locator("#live-list tbody tr", has_text="list_notes")
+            expect(called.first).to_be_visible(timeout=20_000)
             page.get_by_role("link", name="Data").click()
             page.get_by_role("link", name="profiles", exact=True).click()
             page.locator("tr", has_text="demo").locator("a[data-row]").click()
@@ -64,7 +65,7 @@ def test_a_newcomer_calls_a_tool_and_edits_a_row_without_a_keyboard(link: str) -
             expect(page.locator("#toast")).to_contain_text("prefix of this row is changed.")
             page.get_by_role("button", name="Undo").click()
             expect(page.locator("#toast")).to_contain_text("The change is taken back.")
-            page.get_by_role("link", name="Profiles").click()
+            page.get_by_role("link", name="Profiles", exact=True).click()
             page.get_by_role("link", name="demo").click()
             page.get_by_role("button", name="Copy address").click()
             assert watched.complaints == []

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from tests.studio.chromium import (
+    LARGE,
     SIZES,
     THEMES,
     Watched,
@@ -35,10 +36,13 @@ PAGES = {
     "migration": "/studio/migrations/file/0000_initial",
     "backups": "/studio/migrations/backups",
     "compare": "/studio/migrations/compare",
+    "code": "/studio/migrations/code",
+    "draft": "/studio/migrations/draft",
     "data": "/studio/data",
     "rows": "/studio/data/orders",
     "structure": "/studio/data/orders/structure",
     "diagram": "/studio/diagram",
+    "row": "/studio/data/orders/row?key=%5B5%5D",
     "row-new": "/studio/data/orders/new",
     "sql": "/studio/sql",
     "not-there": "/studio/nowhere",
@@ -79,7 +83,10 @@ def test_every_page_is_well_at_every_size_in_light_and_dark(
             problems.append(f"{width}: {over} px wider than the window")
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)
-            page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=width < 2560)
+            if width < LARGE:
+                page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
+            elif theme == "light":  # the largest picture, for how the page is laid out
+                page.screenshot(path=folder / f"{name}-{width}.jpg", type="jpeg", quality=80)
             if (width, theme) in CHECKED:
                 problems += [f"{width} {theme}: {found}" for found in findings(page)]
     if name == "not-there":

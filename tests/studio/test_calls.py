@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 from contextlib import closing
@@ -13,6 +14,7 @@ from local_mcp_gateway.database import ConnectionPool
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.store import CallRecord, save_calls
 from local_mcp_gateway.studio.calls import Filter, bars, traffic
+from local_mcp_gateway.studio.live import Live
 from tests.harness import Place
 from tests.studio.conftest import Browser, Running
 
@@ -94,3 +96,18 @@ def test_an_open_page_is_told_of_a_call_and_is_no_burden_to_a_stop(
             running.place.run("call", "echo", "text=again")
             changed = (line for line in iter(stream.readline, b"") if line.startswith(b"data:"))
             assert any("calls" in json.loads(line.removeprefix(b"data:")) for line in changed)
+
+
+async def test_a_stream_begins_with_what_happened_while_its_page_was_on_its_way() -> None:
+    live, left = Live(), asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    live.hear("call.finished")
+    stream = live.stream(receive)
+    told = [await anext(stream), await anext(stream)]
+    left.set()
+    assert b'data: {"calls": 1}' in told[1]
+    assert [part async for part in stream] == []

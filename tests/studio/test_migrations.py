@@ -75,7 +75,7 @@ def test_a_backup_is_made_listed_and_verified(browser: Browser) -> None:
     assert "Made and verified" in page.words
     name = page.text.partition('<tr id="')[2].partition('"')[0]
     page = browser.sent("/studio/migrations/backups/verify", name=name)
-    assert "is whole" in page.words
+    assert "is intact" in page.words
 
 
 def test_a_restore_wants_the_name_and_brings_the_backup_back(

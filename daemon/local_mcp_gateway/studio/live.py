@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.studio.http import Receive
 
 PAUSE_S: Final = 1.0
+ON_ITS_WAY_S: Final = 3.0
 KEEP_ALIVE_S: Final = 20.0
 MOST_STREAMS: Final = 24
 KINDS: Final = {
@@ -49,18 +51,25 @@ class Live:
 
     def __init__(self) -> None:
         self._news: list[tuple[Counter[str], asyncio.Event]] = []
+        self._heard: dict[str, float] = {}
+        """Kind → when it changed last."""
 
     def hear(self, event: str) -> None:
-        """Take an event of the log; costs nothing while no page is open."""
-        if self._news and (kind := KINDS.get(event)) is not None:
+        """Take an event of the log."""
+        if (kind := KINDS.get(event)) is not None:
+            self._heard[kind] = time.monotonic()
             for changed, woken in self._news:
                 changed[kind] += 1
                 woken.set()
 
     async def stream(self, receive: Receive) -> AsyncGenerator[bytes, None]:
         """Yield what changed until the browser leaves or the daemon stops."""
-        changed: Counter[str] = Counter()
+        # What happened while the page was on its way may not be on it.
+        just_now = time.monotonic() - ON_ITS_WAY_S
+        changed = Counter({kind: 1 for kind, at in self._heard.items() if at > just_now})
         woken = asyncio.Event()
+        if changed:
+            woken.set()
         mine = (changed, woken)
         self._news.append(mine)
         if len(self._news) > MOST_STREAMS:

@@ -292,7 +292,8 @@ async def verify(visit: Visit) -> Response:
     name = visit.request.given("name")
     await visit.work("verify", name=name)
     return visit.back(
-        address("migrations", "backups"), f"{name} is whole: size, hash and every page are right."
+        address("migrations", "backups"),
+        f"{name} is intact: its size, its hash and every page are right.",
     )
 
 

@@ -107,6 +107,7 @@ def _of_server(server: Mapping[str, Any]) -> Iterator[Task]:
     live, name = server.get("live") or {}, server["name"]
     if live.get("state") == "failed" and server["active"]:
         reason = (live.get("reason") or "It does not answer").rstrip(".")
+        reason = reason[:1].upper() + reason[1:]
         yield Task(
             *("bad", f"{name} is down", f"{reason}.", "Try again"),
             *(address("servers", name, "test"), "Connecting…", address("servers", name)),

@@ -62,7 +62,7 @@ async def _held(visit: Visit) -> dict[str, list[str]]:
 
 async def show_one(visit: Visit) -> Response:
     """Show one tool with its form."""
-    return await _shown(visit, {})
+    return await _shown(visit, await _tool(visit, *visit.arguments), {})
 
 
 async def call(visit: Visit) -> Response:
@@ -79,7 +79,8 @@ async def call(visit: Visit) -> Response:
         shown["took_ms"] = (time.perf_counter() - began) * 1000
     except GatewayError as error:
         visit.problem = error
-    return await _shown(visit, {key: v[-1] for key, v in visit.request.form.items()}, **shown)
+    typed = {key: values[-1] for key, values in visit.request.form.items()}
+    return await _shown(visit, tool, typed, **shown)
 
 
 async def _tool(visit: Visit, profile: str, name: str) -> dict[str, Any]:
@@ -92,9 +93,9 @@ async def _tool(visit: Visit, profile: str, name: str) -> dict[str, Any]:
     )
 
 
-async def _shown(visit: Visit, typed: Mapping[str, str], **shown: Any) -> Response:
-    profile, name = visit.arguments
-    tool = await _tool(visit, profile, name)
+async def _shown(
+    visit: Visit, tool: Mapping[str, Any], typed: Mapping[str, str], **shown: Any
+) -> Response:
     definition = tool["definition"]
     fields = fields_of(definition.get("inputSchema"))
     as_json = "document" in typed or bool(visit.request.asked("json"))
