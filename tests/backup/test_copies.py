@@ -36,7 +36,7 @@ def test_the_manifest_is_written_last(tmp_path: Path) -> None:
 
 
 def test_a_stop_while_it_is_sent_leaves_nothing(tmp_path: Path) -> None:
-    backup, store = a_backup(tmp_path, rows=200), a_store(tmp_path)
+    backup, store = a_backup(tmp_path, rows=80), a_store(tmp_path)
     stop = StopEvent()
 
     def stop_in_the_middle(_phase: str, done: int, _total: int) -> None:
