@@ -14,7 +14,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -96,32 +96,35 @@ _WORD = r"(?:[A-Za-z]?[a-z]{0,19}|[A-Z]{1,20})(?:[\s.,;:!?)\]}\"']|$)"
 """A word of a sentence, as opposed to a secret: few letters, and no capitals within."""
 _DONE = r"\[redacted\]|\$\{[^}\s]{1,128}\}(?:[\s\"'&,;/@]|$)"
 """What is no secret in a secret's place: it is redacted already, or names a variable that has it."""
-_SECRET_TEXT = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        (
-            r"\b(?:bearer|basic)\s+(?!(?:auth(?:entication|orization)?|credentials?|headers?|schemes?|tokens?)\b)"
-            r"(?P<secret>[A-Za-z0-9._~+/\-]{6,}=*)"
-        ),
-        # user:password@ and user@ in a URL
-        rf"(?<=://)(?!git@|{_DONE})(?P<secret>[^/\s@]+)(?=@)",
-        # NAME=value, --name=value, ?name=value, "name": "value"
-        rf"{_NAME}(?:[\"']?\s*=\s*[\"']?|[\"']\s*:\s*[\"']?|:[\"']?)(?!{_DONE})(?P<secret>[^\s\"'&,;}}\])]+)",
-        # name: value, unless that is a sentence
-        rf"{_NAME}\s*:\s*[\"']?(?!{_DONE}|(?-i:{_WORD}))(?P<secret>[^\s\"'&,;}}\])]+)",
-        # --name value
-        (
-            rf"(?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+"
-            rf"(?!-|{_DONE}|(?:is|was|are|or|and|must|needs|cannot|has|to|for|not)\s)(?P<secret>\S+)"
-        ),
-        # tokens with a known prefix: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
-        (
-            r"(?P<secret>\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
-            r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
-            r"|(?:(?<!-)eyJ[\w\-]{8,}|eyJ[\w\-]{8,512})\.[\w\-]{8,}\.[\w\-]*))"
-        ),
-    )
+_SECRET_TEXT: Final = (
+    (
+        r"\b(?:bearer|basic)\s+(?!(?:auth(?:entication|orization)?|credentials?|headers?|schemes?|tokens?)\b)"
+        r"(?P<secret>[A-Za-z0-9._~+/\-]{6,}=*)"
+    ),
+    # user:password@ and user@ in a URL
+    rf"(?<=://)(?!git@|{_DONE})(?P<secret>[^/\s@]+)(?=@)",
+    # NAME=value, --name=value, ?name=value, "name": "value"
+    rf"{_NAME}(?:[\"']?\s*=\s*[\"']?|[\"']\s*:\s*[\"']?|:[\"']?)(?!{_DONE})(?P<secret>[^\s\"'&,;}}\])]+)",
+    # name: value, unless that is a sentence
+    rf"{_NAME}\s*:\s*[\"']?(?!{_DONE}|(?-i:{_WORD}))(?P<secret>[^\s\"'&,;}}\])]+)",
+    # --name value
+    (
+        rf"(?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+"
+        rf"(?!-|{_DONE}|(?:is|was|are|or|and|must|needs|cannot|has|to|for|not)\s)(?P<secret>\S+)"
+    ),
+    # tokens with a known prefix: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
+    (
+        r"(?P<secret>\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
+        r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
+        r"|(?:(?<!-)eyJ[\w\-]{8,}|eyJ[\w\-]{8,512})\.[\w\-]{8,}\.[\w\-]*))"
+    ),
 )
+
+
+@cache
+def _secret_text() -> tuple[re.Pattern[str], ...]:
+    """Return the patterns; compiled when something is printed, since that takes as long as a small import."""
+    return tuple(re.compile(pattern, re.IGNORECASE) for pattern in _SECRET_TEXT)
 
 
 @lru_cache(maxsize=1024)
@@ -156,7 +159,7 @@ def _short_by_look(text: str) -> str:
 
 
 def _search(text: str) -> str:
-    for pattern in _SECRET_TEXT:
+    for pattern in _secret_text():
         text = pattern.sub(_hidden, text)
     return text
 
@@ -191,7 +194,7 @@ def secrets_in_url(url: str) -> list[str]:
 
 def secrets_in(text: str) -> list[str]:
     """Return what looks like a secret in a text that a person has written, so that it can be learned."""
-    return [found["secret"] for pattern in _SECRET_TEXT for found in pattern.finditer(text)]
+    return [found["secret"] for pattern in _secret_text() for found in pattern.finditer(text)]
 
 
 def beginning(text: str, most: int) -> str:
