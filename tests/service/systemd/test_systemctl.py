@@ -29,6 +29,28 @@ def test_properties_are_read_line_by_line(program: Path) -> None:
     assert systemctl.is_active("x.service")
 
 
+def test_a_failure_is_told_while_systemd_tries_again_too(program: Path) -> None:
+    """It forgets the exit status as it begins the next attempt."""
+    asked = program.with_name("asked")
+    write(
+        program,
+        f'echo ActiveState=activating; echo NRestarts=7; read -r n <{asked}; echo "$((n + 1))" >{asked}\n'
+        "if [ $n -lt 3 ]; then echo ExecMainStatus=0; else echo ExecMainStatus=226; fi",
+    )
+    asked.write_text("0\n")
+    failed = systemctl.set_up_failed(systemctl.properties("x.service"))
+    assert failed is not None
+    assert "its namespaces (status 226)" in failed.message
+
+
+def test_a_start_that_reports_what_it_does_is_not_waited_for(program: Path) -> None:
+    write(
+        program,
+        'echo ActiveState=activating; echo NRestarts=1; echo ExecMainStatus=0; echo "StatusText=backup"',
+    )
+    assert systemctl.properties("x.service")["StatusText"] == "backup"
+
+
 def test_a_command_that_fails_is_told_in_systemds_words(program: Path) -> None:
     write(program, 'echo "Unit x.service  not found." >&2; exit 5')
     with pytest.raises(NoServiceManager) as refused:

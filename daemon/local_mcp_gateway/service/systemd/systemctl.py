@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 START_TIMEOUT_S = 24 * 3600
 """A migration may take long; systemd itself ends a start that makes no progress."""
+_RETRY_S = 3.0
+"""What systemd cannot set up fails in milliseconds; a start of ours reports what it does before this."""
 LINGERING = Path("/var/lib/systemd/linger")
 _PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "StatusText", "StatusErrno", "MainPID", "NRestarts",
@@ -50,7 +53,30 @@ def systemctl(*arguments: str) -> None:
 
 
 def properties(unit: str) -> dict[str, str]:
-    """Return a unit's properties; the unit need not exist."""
+    """Return a unit's properties; the unit need not exist.
+
+    systemd forgets how the last attempt ended as soon as it makes the next one. Such a moment is waited out,
+    so that what keeps failing is always told.
+    """
+    facts = _shown(unit)
+    deadline = time.monotonic() + _RETRY_S
+    while _is_being_tried_again(facts) and time.monotonic() < deadline:
+        time.sleep(0.05)
+        facts = _shown(unit)
+    return facts
+
+
+def _is_being_tried_again(facts: Mapping[str, str]) -> bool:
+    """Tell whether an attempt has just begun that follows another, and has shown no sign of life."""
+    return (
+        facts.get("ActiveState") == "activating"
+        and facts.get("NRestarts", "0") != "0"
+        and facts.get("ExecMainStatus", "0") == "0"
+        and not facts.get("StatusText")
+    )
+
+
+def _shown(unit: str) -> dict[str, str]:
     done = _run(("systemctl", "--user", "show", unit, "--property", ",".join(_PROPERTIES)))
     if done.returncode:
         raise NoServiceManager(
