@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import select
+import subprocess
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
-from tests.harness import REPOSITORY, Place
+from tests.harness import REPOSITORY, Place, clean_environment
 from tests.needs import sandbox
+from tests.service.admin.test_registry_file import ISSUES
 
 
 def test_an_mcp_servers_file_is_imported_once_and_again_without_harm(either: Place) -> None:
@@ -102,3 +111,91 @@ def test_a_file_that_no_row_can_hold_is_refused_by_name(either: Place, what: str
     done = either.run("server", "import", file)
     assert (done.code, said in done.stderr, "Unexpected" in done.stderr) == (2, True, False), done
     assert either.run("server", "list", "--json").json() == []
+
+
+class Registry(BaseHTTPRequestHandler):
+    """The part of the registry's API that is asked: one version of one server."""
+
+    def do_GET(self) -> None:
+        entries = {
+            "/v0.1/servers/io.github.example%2Fissues/versions/latest": ("active", "1.4.0"),
+            "/v0.1/servers/io.github.example%2Fissues/versions/1.0.0": ("deprecated", "1.0.0"),
+        }
+        found = entries.get(self.path)
+        body = b"<html>"
+        if found is not None:
+            official = {"io.modelcontextprotocol.registry/official": {"status": found[0]}}
+            answer = {"server": {**ISSUES, "version": found[1]}, "_meta": official}
+            body = json.dumps(answer).encode()
+        self.send_response(200 if found or "odd" in self.path else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_of_a_registry_is_imported_by_its_name_and_asks_for_its_values(
+    shipped: Place, registry: str
+) -> None:
+    env = {"LMG_UPSTREAM__REGISTRY_URL": registry}
+    old = shipped.run("server", "import", "io.github.example/issues@1.0.0", "--dry-run", env=env)
+    assert "the registry calls io.github.example/issues@1.0.0 deprecated" in old.stderr
+    terminal, inside = pty.openpty()
+    command = [*shipped.command, *shipped.options, "server", "import", "io.github.example/issues"]
+    with subprocess.Popen(
+        command, stdin=inside, stdout=inside, stderr=inside, cwd=shipped.root,
+        env=clean_environment(shipped.home, **env), close_fds=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(inside)
+        text = ""
+        for wanted, answer in (
+            ("TRACKER_TOKEN", "s3cret"),
+            ("TRACKER_URL", ""),
+            ("root: ", "/srv"),
+            ("when a client asks", "y"),
+            ("added +issues", None),
+        ):
+            while not re.search(wanted, text):
+                ready, _, _ = select.select([terminal], [], [], 20)
+                assert ready, text
+                text += os.read(terminal, 4096).decode()
+            text = text[text.index(re.search(wanted, text)[0]) :]  # type: ignore[index]
+            if answer is not None:
+                os.write(terminal, f"{answer}\n".encode())
+        assert process.wait(60) == 0
+    os.close(terminal)
+    assert "s3cret" not in text
+    shown = shipped.run("server", "show", "issues", "--json").json()
+    assert shown["args"][:2] == ["-y", "@example/issues@1.4.0"]
+    assert b"s3cret" not in shipped.database.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("server", "path", "sentence"),
+    [
+        ("io.github.example/none", "", "has no server io.github.example/none."),
+        ("io.github.example/odd", "/", "cannot be asked: its answer is no JSON."),
+        ("io.github.example/issues", None, "and upstream.registry_url is not set."),
+        ("io.github.example/issues", ":1/", "upstream.registry_url is no URL"),
+    ],
+)
+def test_a_registry_that_does_not_help_is_told(
+    place: Place, registry: str, server: str, path: str | None, sentence: str
+) -> None:
+    url = "" if path is None else "file:///etc" if path == ":1/" else registry + path
+    done = place.run("server", "import", server, env={"LMG_UPSTREAM__REGISTRY_URL": url})
+    assert done.code in (1, 2)
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

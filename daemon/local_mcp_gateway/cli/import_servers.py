@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.admin import RegistryServer
 
 
-def _document(file: Path) -> object:
-    from local_mcp_gateway.service.admin import parse_client_file
+def _document(file: Path, registry_url: str = "") -> object:
+    """Return what a file says, or the registry of a server that has its name."""
+    from local_mcp_gateway.service.admin import (
+        ask_registry,
+        is_registry_id,
+        parse_client_file,
+        status_in_registry,
+    )
 
+    if is_registry_id(str(file)) and not file.exists():
+        answer = ask_registry(registry_url, str(file))
+        if status := status_in_registry(answer):
+            click.secho(
+                f"note: the registry calls {file} {ui.one_line(status)}.", fg="yellow", err=True
+            )
+        return answer
     try:
         text = sys.stdin.buffer.read() if str(file) == "-" else read_given(file)
         return parse_client_file(text, file.name)
@@ -97,18 +110,19 @@ def import_(
     as_json: bool,
     **boxed: Any,
 ) -> int:
-    """Add the servers of a client's configuration file, or of a `server.json`; `-` reads stdin.
+    """Add the servers of a client's configuration file, a `server.json` or a registry; `-` reads stdin.
 
     Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
     (comments are fine) or TOML; and the `server.json` of the MCP registry, whose values are asked for on a
-    terminal. Without FILE it lists those on this machine. Their commands run here as
-    soon as a client asks, so each is shown, on a terminal before it is added. --sandbox is for all that are
-    commands. Exit 3 if one is left out.
+    terminal. A name such as `io.github.someone/server`, maybe with `@VERSION`, is asked for at
+    `upstream.registry_url`. Without FILE it lists those on this machine. Their commands run here as soon as a
+    client asks, so each is shown, on a terminal before it is added. --sandbox is for all that are commands.
+    Exit 3 if one is left out.
     """
     from local_mcp_gateway.service.admin import read_entries, read_registry_file, server_as_json
 
     sandbox = sandbox_of(boxed) or None
-    document = _document(file or _choose_file())
+    document = _document(file or _choose_file(), invocation.settings.upstream.registry_url)
     if (registered := read_registry_file(document)) is not None and not dry_run:
         document = {"mcpServers": {registered.name: registered.answered(_ask(registered))}}
     where = {

@@ -241,6 +241,10 @@ class UpstreamSettings:
         "URL (https) of a document that describes this gateway to sign-in servers. Empty: it registers itself.",
         restart=True,
     )
+    registry_url: str = _key(
+        "",
+        "URL of the MCP registry that `server import NAME` asks for a server's entry (`/v0.1/servers/…`).",
+    )
 
 
 @frozen

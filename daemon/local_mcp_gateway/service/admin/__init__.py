@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.admin.control_socket import NoDaemon, ask, relayed
     from local_mcp_gateway.service.admin.dispatch import READ_ONLY
     from local_mcp_gateway.service.admin.own_address import OwnAddress
-    from local_mcp_gateway.service.admin.registry_file import RegistryServer, read_registry_file
+    from local_mcp_gateway.service.admin.registry_file import (
+        RegistryServer,
+        ask_registry,
+        is_registry_id,
+        read_registry_file,
+        status_in_registry,
+    )
     from local_mcp_gateway.service.admin.rest import read_token, with_rest
     from local_mcp_gateway.service.admin.servers import server_as_json
     from local_mcp_gateway.service.admin.tokens import has_tokens, needs_token
@@ -46,7 +52,13 @@ else:
         control_socket=("NoDaemon", "ask", "relayed"),
         dispatch=("READ_ONLY",),
         own_address=("OwnAddress",),
-        registry_file=("RegistryServer", "read_registry_file"),
+        registry_file=(
+            "RegistryServer",
+            "ask_registry",
+            "is_registry_id",
+            "read_registry_file",
+            "status_in_registry",
+        ),
         rest=("read_token", "with_rest"),
         servers=("server_as_json",),
         tokens=("has_tokens", "needs_token"),
@@ -59,6 +71,7 @@ __all__ = [
     "OwnAddress",
     "RegistryServer",
     "ask",
+    "ask_registry",
     "client_entries",
     "client_lines",
     "connected",
@@ -66,6 +79,7 @@ __all__ = [
     "files_of_clients",
     "greet",
     "has_tokens",
+    "is_registry_id",
     "needs_token",
     "parse_client_file",
     "plan_connect",
@@ -76,5 +90,6 @@ __all__ = [
     "relayed",
     "server_as_json",
     "settings_entry",
+    "status_in_registry",
     "with_rest",
 ]

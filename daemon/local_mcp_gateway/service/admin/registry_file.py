@@ -1,16 +1,18 @@
-"""Read a `server.json` of the official MCP registry: what to run or reach, and the values that it asks for.
+"""Read a `server.json`, or ask an MCP registry for it: what to run or reach, and the values that it asks for.
 
 It becomes an entry as clients write them. A value that only a person knows becomes a reference (`${NAME}`),
-which is filled in when the server starts. Schema: modelcontextprotocol/registry, `server.schema.json`.
+which is filled in when the server starts. Schema: modelcontextprotocol/registry, `server.schema.json`; API:
+its `openapi.yaml`, v0.1.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 
 _RUNNERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "npm": (("npx", "-y"), "{identifier}@{version}"),
@@ -19,6 +21,10 @@ _RUNNERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "nuget": (("dnx", "--yes"), "{identifier}@{version}"),
 }
 """Registry of a package → the command that runs it, and how the package is written for it."""
+_ID = re.compile(r"([A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+/[A-Za-z0-9._-]+?)(?:@([A-Za-z0-9._+-]+))?")
+"""A server in a registry, `io.github.someone/name`, maybe with its version."""
+_TIMEOUT_S = 30.0
+_MOST_BYTES = 4 << 20
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 
 
@@ -55,6 +61,62 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
         reference = rf"\$\{{{name}(:-[^}}]*)?\}}"
         text = re.sub(reference, value.replace("\\", r"\\"), text)
     return text
+
+
+def is_registry_id(text: str) -> bool:
+    """Tell whether this can be the name of a server in a registry."""
+    return _ID.fullmatch(text) is not None and not text.endswith((".json", ".jsonc", ".toml"))
+
+
+def ask_registry(registry_url: str, server: str) -> object:
+    """Return what a registry says of a server, `NAME` or `NAME@VERSION`: its `server.json`, wrapped.
+
+    Raises UsageProblem for one that it does not have, UpstreamProblem where it cannot be asked.
+    """
+    from http.client import HTTPException
+    from urllib.error import HTTPError
+    from urllib.parse import quote
+    from urllib.request import Request, urlopen
+
+    found = _ID.fullmatch(server)
+    base = registry_url.rstrip("/").removesuffix("/v0.1")
+    if found is None or not base.startswith(("https://", "http://")):
+        raise UsageProblem(
+            f"{server} is looked up in an MCP registry, and upstream.registry_url is "
+            + (f"no URL: {registry_url}." if registry_url else "not set."),
+            hint="`config set upstream.registry_url URL` sets it; or give the server's `server.json`.",
+        )
+    path = (
+        f"/v0.1/servers/{quote(found[1], safe='')}/versions/{quote(found[2] or 'latest', safe='')}"
+    )
+    request = Request(base + path, headers={"Accept": "application/json"})  # noqa: S310  see above
+    try:
+        with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
+            return json.loads(answer.read(_MOST_BYTES))
+    except HTTPError as error:
+        with error:
+            if error.code == 404:
+                raise UsageProblem(
+                    f"The registry {base} has no server {server}.",
+                    hint="A name looks like `io.github.someone/server`, with `@VERSION` after it if need be.",
+                ) from None
+            reason = f"it answers {error.code} {error.reason}"
+    except (OSError, HTTPException) as error:
+        reason = str(getattr(error, "reason", error))
+    except ValueError:
+        reason = "its answer is no JSON"
+    raise UpstreamProblem(
+        f"The registry {base} cannot be asked: {reason}.",
+        hint="See `upstream.registry_url` with `config show`; or give the server's `server.json`.",
+    )
+
+
+def status_in_registry(document: object) -> str | None:
+    """Return what a registry says of an entry beyond `active`, such as `deprecated`; None for nothing."""
+    match document:
+        case {"_meta": {"io.modelcontextprotocol.registry/official": {"status": str(status)}}}:
+            return None if status == "active" else status
+    return None
 
 
 def read_registry_file(document: object) -> RegistryServer | None:
