@@ -130,12 +130,17 @@ class Warm:
             pid = int(self._socket.recv(LARGEST_MESSAGE))
             said = bytearray()
             sources = {reading: lambda: said.extend(os.read(reading, LARGEST_MESSAGE))}
-            if answer:
-                listener = _received(ours)
-                stack.callback(os.close, listener)
-                sources[listener] = lambda: syscalls.answer_one(listener, answer)
-            ready = self._attend(pid, sources, stop_by)
-            code = int(self._socket.recv(LARGEST_MESSAGE))
+            try:
+                if answer:
+                    listener = _received(ours)
+                    stack.callback(os.close, listener)
+                    sources[listener] = lambda: syscalls.answer_one(listener, answer)
+                ready = self._attend(pid, sources, stop_by)
+            except BaseException:
+                _send(pid, signal.SIGKILL)
+                raise
+            finally:  # or the next run would be told how this one ended
+                code = int(self._socket.recv(LARGEST_MESSAGE))
         return Ended(code, said.decode(errors="replace"), ready)
 
     def _attend(
