@@ -265,7 +265,14 @@ async def test_a_large_migration_is_shown_by_its_beginning_and_read_once(
     assert len(line.text) < 100_000
     file = await inside.page("/studio/migrations/file/0000_large")
     assert "These are the first 1,000,000 of" in file.words
-    assert "Migrations 1 pending" in (await inside.page("/studio/data")).words
+    before = (await inside.studio.standing()).status
+    assert (await inside.studio.standing()).status is before
+    folder.add("small", "CREATE TABLE small (x)")
+    after = (await inside.studio.standing()).status
+    assert after is not None
+    assert len(after.pending) == 2
+    inside.studio.forget_waiting()
+    assert "Migrations 2 pending" in (await inside.page("/studio/data")).words
 
 
 def nested(levels: int) -> dict[str, Any]:

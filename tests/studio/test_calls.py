@@ -43,6 +43,8 @@ async def test_traffic_counts_and_ranks_the_calls_of_each_server(shipped: Place)
         assert [bar.failed for bar in found["b"].bars if bar.height] == [56]
         assert (await traffic(database, None, "b")).keys() == {"b"}
         assert (await traffic(database, None))["a"].calls == 101
+        await save_calls(database, [call("late", 3, ago_ms=-600_000)], keep=1000)
+        assert (await traffic(database, now_ms() - 3_600_000))["late"].slots[-1].calls == 1
         where, values = Filter(status="failed", span="all").where()
         drawn = await bars(database, None, where, values)
         assert [bar.failed for bar in drawn if bar.height] == [56]

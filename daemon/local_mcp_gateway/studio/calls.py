@@ -130,7 +130,7 @@ async def traffic(
         )
 
     slots: dict[str, list[Slot]] = {}
-    for name, at, *numbers in await ranked("(created_at - ?) / ?", since, width):
+    for name, at, *numbers in await ranked(f"min((created_at - ?) / ?, {SLOTS - 1})", since, width):
         slots.setdefault(name, [Slot()] * SLOTS)[at] = Slot(*numbers)
     return {
         name: Traffic(calls, failed, median, p95, tuple(slots.get(name, ())))

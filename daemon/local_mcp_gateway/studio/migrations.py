@@ -16,7 +16,7 @@ from local_mcp_gateway.backup import Backup, read_catalog
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted, duration
-from local_mcp_gateway.migrate import Ledger, Status, read_events
+from local_mcp_gateway.migrate import Status, read_events
 from local_mcp_gateway.studio.http import address, redirect
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ LONGEST_SQL: Final = 20_000
 """How many characters of a migration a list shows."""
 LONGEST_FILE: Final = 1_000_000
 """How many characters its own page shows."""
+LEDGER: Final = {"__drizzle_migrations": "*", "__guard_history": "count(*), max(id)"}
+"""What tells whether a table of the guard has changed; rows of its history are only ever added."""
 WORDS: Final = {
     "adopted": "was adopted as it is",
     "trusted": "was adopted: its file was trusted",
@@ -145,9 +147,11 @@ class Standings:
             folder = [(file.name, (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
             with self._powers.look(self._powers.database) as connection:
                 (version,) = connection.execute("PRAGMA schema_version").fetchone()
+                known = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
                 ledger = [
-                    connection.execute(f"SELECT count(*), max(id) FROM {table}").fetchone()
-                    for table in sorted(Ledger.TABLES)
+                    connection.execute(f"SELECT {columns} FROM {table}").fetchall()
+                    for table, columns in LEDGER.items()
+                    if table in known
                 ]
             return folder, self._powers.database.stat().st_ino, version, ledger
         except (*Error, OSError):
