@@ -89,6 +89,7 @@ def test_a_key_is_in_no_log_no_process_list_and_no_file(
         config = Path(command.split("\0")[-2])
         assert stat.S_IMODE(config.stat().st_mode) == 0o600
         assert SECRET not in config.read_text() + command
+        assert '"retention": "720h"' in config.read_text()  # its own default is a day
         assert gateway.stop() == 0
     assert not config.exists()
     assert SECRET not in "".join(gateway.lines)
