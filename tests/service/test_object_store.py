@@ -21,7 +21,7 @@ def opened(url: str, endpoint: str = "") -> object:
         setting="x.y",
         endpoint=endpoint,
         region="",
-        keys=BucketKeys.of(Settings(), "backup").variables(),
+        keys=BucketKeys.of(Settings(), "backup").variables,
         missing=CopyFailed,
     )
 

@@ -82,7 +82,7 @@ def store_of(settings: Settings, url: str = "") -> CopyStore:
             setting=setting,
             endpoint=settings.backup.copy_endpoint,
             region=settings.backup.copy_region,
-            keys=BucketKeys.of(settings, "backup").variables(),
+            keys=BucketKeys.of(settings, "backup").variables,
             missing=CopyFailed,
         )
     return CopyStore(chosen.rstrip("/"), store, folder)

@@ -233,7 +233,7 @@ def _replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Fin
     from local_mcp_gateway.service.replica import Target
 
     try:
-        Target.of(settings).keys.variables()
+        Target.of(settings).variables()
     except GatewayError as problem:
         yield Finding("replica", "problem", problem.message, problem.hint)
         return

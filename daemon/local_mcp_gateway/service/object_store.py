@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 from local_mcp_gateway.errors import ConfigProblem, CopyFailed, ReplicaProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from obstore.store import ObjectStore
 
 CONNECT_S: Final = 10
@@ -47,14 +48,15 @@ def open_store(
     setting: str,
     endpoint: str,
     region: str,
-    keys: Mapping[str, str],
+    keys: Callable[[], Mapping[str, str]],
     missing: type[CopyFailed | ReplicaProblem],
     request_s: int = REQUEST_S,
 ) -> ObjectStore:
     """Return the store at a URL. Nothing is asked of it yet, but a folder has to be there.
 
-    `keys` are those of the bucket, as variables (`BucketKeys`); `request_s` limits a request with all its retries.
-    Raises ConfigProblem, `missing` for a folder that is not there, ImportError where obstore is not installed.
+    `keys` returns those of the bucket, as variables (`BucketKeys`), and is not asked for a folder; `request_s` limits a
+    request with all its retries. Raises ConfigProblem, `missing` for a folder that is not there, ImportError where
+    obstore is not installed.
     """
     folder = folder_of(url, setting)
     from obstore.store import LocalStore, S3Store
@@ -67,7 +69,7 @@ def open_store(
                 " written in the place of a disk that is not mounted.",
             )
         return LocalStore(folder)
-    options: dict[str, Any] = {**keys}
+    options: dict[str, Any] = {**keys()}
     if endpoint:
         options |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
     return S3Store.from_url(

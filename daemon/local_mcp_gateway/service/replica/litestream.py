@@ -91,7 +91,7 @@ def program() -> Path:
 
 def _environment(target: Target) -> dict[str, str]:
     """Return the environment of Litestream, which does not start where AWS_CA_BUNDLE is set."""
-    environment = {**os.environ, **target.keys.variables()}
+    environment = {**os.environ, **target.variables()}
     bundle = environment.pop("AWS_CA_BUNDLE", "")
     if bundle and Path(bundle).is_file():
         environment.setdefault("SSL_CERT_FILE", bundle)

@@ -67,6 +67,10 @@ class Target:
             return cls(chosen, keys, keep_days=replica.keep_days)
         return cls(chosen, keys, replica.endpoint, replica.region, replica.keep_days)
 
+    def variables(self) -> dict[str, str]:
+        """Return the keys of the bucket as variables; raises SealedValueProblem."""
+        return {} if folder_of(self.url, SETTING) is not None else self.keys.variables()
+
     def for_litestream(self) -> dict[str, object]:
         """Return Litestream's configuration of the replica."""
         found: dict[str, object] = {"sync-interval": "1s"}
@@ -230,7 +234,7 @@ def _open(target: Target) -> ObjectStore:
             setting=SETTING,
             endpoint=target.endpoint,
             region=target.region,
-            keys=target.keys.variables(),
+            keys=target.variables,
             missing=ReplicaProblem,
             request_s=REQUEST_S,
         )

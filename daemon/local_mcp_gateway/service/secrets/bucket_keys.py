@@ -42,16 +42,14 @@ class BucketKeys:
     @classmethod
     def of(cls, settings: Settings, section: str) -> BucketKeys:
         """Return those of the replica or of the copies of backups; raises ConfigProblem for a plain setting."""
-        name, value = (
-            f"{section}.{SETTINGS[section]}",
-            getattr(getattr(settings, section), SETTINGS[section]),
-        )
-        sealed = SettingValue(name, value, f"run `secrets bucket {section}` again")
+        key = SETTINGS[section]
+        value = getattr(getattr(settings, section), key)
+        sealed = SettingValue(f"{section}.{key}", value, f"run `secrets bucket {section}` again")
         if value and not sealed.sealed:
             raise ConfigProblem(
-                f"{name} is not sealed.",
+                f"{sealed.name} is not sealed.",
                 hint=f"`secrets bucket {section}` seals the keys and prints the line.",
-                key=name,
+                key=sealed.name,
             )
         return cls(section, sealed, Keyring.of(settings))
 
