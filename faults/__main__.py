@@ -91,7 +91,8 @@ def experiment(options: argparse.Namespace, work: Path) -> int:
     caught: dict[str, str] = {}
     with Crew(work, options.jobs) as crew:
         scenarios = prepared(options, crew, record)
-        whole = [*besides(options, actions, scenarios), *at_calls(options, actions, record.calls)]
+        calls = {name: record.calls[name] for name in scenarios}
+        whole = [*besides(options, actions, scenarios), *at_calls(options, actions, calls)]
         left = [point for point in whole if point not in record.done]
         wanted = SAMPLE_POINTS if options.sample else options.points
         if wanted is not None:
@@ -100,10 +101,10 @@ def experiment(options: argparse.Namespace, work: Path) -> int:
         work_through(crew, scenarios, left, findings, record, options.budget)
         if not options.no_broken:
             cuts = "power" in actions
-            caught = catch_broken(crew, scenarios, record.calls, options.seed, cuts=cuts)
+            caught = catch_broken(crew, scenarios, calls, options.seed, cuts=cuts)
     show(findings, caught, time.monotonic() - began)
     if options.record:
-        print(f"{len(record.done)} of {len(whole)} points are in {options.record}")
+        print(f"{len(record.done.intersection(whole))} of {len(whole)} are in {options.record}")
     if options.json:
         options.json.write_text(json.dumps(as_json(findings, caught), indent=1))
     return 1 if findings.failures or not all(caught.values()) else 0
