@@ -251,6 +251,18 @@ def test_what_the_tool_has_applied_since_is_not_run_again_and_adopted_too(
     ]
 
 
+def test_what_a_person_applied_since_is_adopted_as_ever(
+    folder_of: FolderOf, scratch: sqlite3.Connection
+) -> None:
+    path = folder_of("goose")
+    state(scratch, TOOLS["goose"], 1)
+    assert adopted(path, scratch) == 1
+    scratch.executescript(STEPS[1])
+    assert Repair(path.with_suffix(".db"), path, Ledger(scratch)).adopt(lambda _: None) == (
+        "00002_s",
+    )
+
+
 UNFINISHED = {
     "golang-migrate": "UPDATE schema_migrations SET dirty = true",
     "sqlx": "UPDATE _sqlx_migrations SET success = 0 WHERE version = 20240102120000",

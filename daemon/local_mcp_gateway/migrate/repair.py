@@ -134,13 +134,12 @@ class Repair:
         if not found.pending or not ledger.was_adopted():
             return (), ""
         theirs = read_foreign_ledger(ledger.connection, migrations, trust_files=trust_files)
-        if theirs is None:
+        new = [migration for migration in found.pending if theirs and migration.tag in theirs.tags]
+        if theirs is None or not new:
             return (), ""
         ours = {entry.migration.tag for entry in found.applied}
         self._require_as_recorded(theirs, theirs.tags | ours)
-        return [
-            migration for migration in found.pending if migration.tag in theirs.tags
-        ], theirs.name
+        return new, theirs.name
 
     def _require_as_recorded(self, found: ForeignLedger, tags: Collection[str]) -> None:
         """Raise NotAdopted unless the migrations with these tags make exactly the database's schema."""
