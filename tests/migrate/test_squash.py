@@ -301,6 +301,10 @@ def test_a_folder_that_cannot_be_replaced_stays_as_it_is(shop: Workshop) -> None
     with pytest.raises(MigrationsFolderProblem, match="File exists"):
         write_squash(made)
     in_the_way.unlink()
+    os.mkfifo(shop.path / "pipe")
+    with pytest.raises(MigrationsFolderProblem, match="pipe` is a named pipe"):
+        write_squash(made)
+    (shop.path / "pipe").unlink()
     (shop.path / "0000_m.sql").write_text("CREATE TABLE other (x)")
     with pytest.raises(UsageProblem, match=r"0000_m\.sql was changed while it was squashed"):
         write_squash(made)

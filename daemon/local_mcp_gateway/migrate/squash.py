@@ -261,8 +261,9 @@ def write_squash(squash: Squash) -> None:
     except OSError as error:
         elsewhere = "Squash a copy on another file system, and bring that back."
         hint = elsewhere if error.errno in _NO_EXCHANGE else "Try again."
+        reason = error.args[0][0][2] if isinstance(error, shutil.Error) else error.strerror
         raise MigrationsFolderProblem(
-            f"The squashed folder could not take the place of {real}: {error.strerror}.",
+            f"The squashed folder could not take the place of {real}: {reason}.",
             hint=f"{hint} The folder is as it was.",
             path=str(real),
         ) from error
