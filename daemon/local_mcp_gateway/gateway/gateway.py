@@ -240,7 +240,7 @@ class Gateway:
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
             approved = await self._approved()
-            await self._remind(fresh, approved)
+            await self._restore_catalogs(fresh, approved)
             before, shown = dict(registry.profiles), registry.shown()
             ending = [u for name, u in registry.upstreams.items() if name not in kept]
             staying = {name: registry.upstreams[name] for name in kept}
@@ -383,8 +383,8 @@ class Gateway:
     ) -> AbstractAsyncContextManager[Connection]:
         limit = self._options.max_message_bytes
         if definition.kind is ServerKind.STDIO:
-            way = {hops.VARIABLE: events.way()}
-            definition = replace(definition, env={**way, **definition.env})
+            via = {hops.VARIABLE: events.via()}
+            definition = replace(definition, env={**via, **definition.env})
             boxed = in_sandbox(definition, self._options.private_files)
             return DualVersionStdioServer.open(boxed, events, self._reaper, max_message_bytes=limit)
         # aiohttp is the most expensive import, and startup does not need it
@@ -400,7 +400,7 @@ class Gateway:
             for server, tools in stored.items()
         }
 
-    async def _remind(
+    async def _restore_catalogs(
         self, fresh: dict[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
     ) -> None:
         """Load the stored catalogs and approvals into new upstreams."""

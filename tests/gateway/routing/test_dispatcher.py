@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from local_mcp_gateway.gateway.clients.capabilities import MEDIATED
 from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ToolSetting
@@ -47,7 +48,7 @@ async def test_a_request_without_an_id_is_refused_and_reaches_no_server(tmp_path
             error = (await reply.json())["error"]
             assert (reply.status, error["code"]) == (400, -32600), method
             assert f"{method} is no notification: without an id it is not run" in error["message"]
-        old = call("initialize", protocolVersion="2025-03-26", capabilities={})
+        old = call("initialize", protocolVersion="2025-03-26", capabilities=MEDIATED)
         opened = await running.post(old)
         headers = {"mcp_session_id": opened.headers["mcp-session-id"]}
         batch = [told("tools/call", name="echo"), call("ping", 7)]

@@ -116,7 +116,9 @@ async def test_a_hundred_calls_at_once_are_never_crossed(tmp_path: Path) -> None
 
 async def test_a_changed_list_is_announced_once_and_fetched_anew(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        await running.post(call("tools/list"))
+        await running.post(
+            call("tools/list"), **await session(running)
+        )  # of a client that can as much
         await running.kept("plain")
         heard: list[Any] = []
         arrived = anyio.Event()

@@ -110,7 +110,7 @@ async def test_news_without_end_hold_up_nobody_else(tmp_path: Path) -> None:
 async def test_news_for_a_server_that_does_not_read_do_not_pile_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream, "MOST_TELLING", 10)
+    monkeypatch.setattr(upstream, "MOST_NOTIFICATIONS", 10)
     async with gateway_of(tmp_path, PLAIN, options=PATIENT) as running:
         pid = int(await use(running, "pid"))
         headers = await session(running)

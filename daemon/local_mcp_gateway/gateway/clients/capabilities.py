@@ -8,7 +8,7 @@ cannot handle is answered in its place.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache, reduce
+from functools import reduce
 from typing import Any, Final
 
 from local_mcp_gateway.gateway.protocol import (
@@ -40,16 +40,16 @@ def shared(clients: Iterable[bytes]) -> dict[str, Any]:
     return {**common, **MEDIATED}
 
 
-@lru_cache(256)
 def differs(told: bytes, capabilities: bytes, extensions: tuple[str, ...] | None = None) -> bool:
     """Return whether a client can other things than its server was told: of these extensions, or at all."""
+    if told == capabilities:
+        return False
     if extensions is None:
         return _known(told) != _known(capabilities)
     either = [_extensions(told), _extensions(capabilities)]
     return any(either[0].get(name) != either[1].get(name) for name in extensions)
 
 
-@lru_cache(256)
 def beyond(told: bytes, capabilities: bytes) -> bool:
     """Return whether a client answers requests that its server was not told it may send."""
     known, own = _known(told), _known(capabilities)

@@ -322,7 +322,7 @@ def duplicate_in(raw: bytes, path: tuple[str, ...]) -> str | None:
 
 
 def _told(name: str) -> str:
-    return f"{name[:100]!r} stands there twice, or in another case: what counts would be a guess"
+    return f"{name[:100]!r} appears twice, or in another case: which one counts is ambiguous"
 
 
 def _least(message: Envelope) -> int:

@@ -236,7 +236,7 @@ class Broker:
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
             identity_updated=upstream.identity_updated,
-            way=lambda: self._hops.onward(upstream.name),
+            via=lambda: self._hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
             started=upstream.child_started,
         )
@@ -339,9 +339,9 @@ class Broker:
         """Pass a notification to the client that it belongs to; to all, if the server speaks for itself."""
         client = upstream.owner
         if client is None or client is NOBODY:
-            client = self._sharing.meant(upstream, callers)
+            client = self._sharing.recipient(upstream, callers)
         if client is SEVERAL and upstream.definition.share is not Share.ALWAYS:
-            self._sharing.part(upstream, client)
+            self._sharing.separate(upstream, client)
             return
         if len(callers) == 1:
             callers[0].on_notification(method, params)
@@ -405,13 +405,13 @@ class Broker:
         """Ask the client that a server means, if its answer reaches nobody else."""
         client, share = upstream.owner, upstream.definition.share
         if client is None:
-            client = callers[0].client if sure else self._sharing.meant(upstream, callers)
+            client = callers[0].client if sure else self._sharing.recipient(upstream, callers)
             alone = sure and upstream.keeps is False
             if share is Share.ALWAYS and method == ROOTS:
                 client = None
             elif share is not Share.ALWAYS and not alone:
                 named = client if _can_be_asked(client, callers) else ANYBODY
-                client = client if self._sharing.part(upstream, named) else None
+                client = client if self._sharing.separate(upstream, named) else None
         if client is None or client in {NOBODY, SEVERAL, ANYBODY}:
             return failure(jsonrpc.METHOD_NOT_FOUND, UNKNOWN.format(method))
         asking = self._ask(upstream, client, method, params, callers)

@@ -97,9 +97,9 @@ class Router:
         self.pending_calls = PendingCalls(tasks)
         self._task_requests = TaskRequests(registry, self._forward)
 
-    def give(self, session: Session) -> None:
+    def connect_own(self, session: Session) -> None:
         """Give a new client its own connections where it needs them at once."""
-        self._sharing.give(session)
+        self._sharing.connect_own(session)
 
     async def handle(self, request: ClientRequest) -> Answer:
         """Handle one request, in the protocol in which it was made."""
@@ -114,7 +114,9 @@ class Router:
 
     async def _initialize(self, _: ClientRequest) -> Answer:
         """Refuse: `initialize` is handled before it gets here, and is not allowed in a batch."""
-        return failure(INVALID_REQUEST, "initialize stands alone, and begins a session")
+        return failure(
+            INVALID_REQUEST, "initialize begins a session, and cannot be part of a batch"
+        )
 
     async def _ping(self, _: ClientRequest) -> Answer:
         return jsonrpc.success({})
@@ -234,31 +236,33 @@ class Router:
     async def _other(self, request: ClientRequest) -> Answer:
         """Forward an unknown method, with the name or URI that its server knows."""
         session, token = request.session, request.token_id
-        led = self._led(request.profile, session, token, request.method, request.params)
-        if len(led) != 1:
+        possible = self._possible_routes(
+            request.profile, session, token, request.method, request.params
+        )
+        if len(possible) != 1:
             return failure(METHOD_NOT_FOUND, f"Method not found: {request.method}")
-        ((kind, route, params),) = led
+        ((kind, route, params),) = possible
         if self._holds(kind, route, request.session):
             return _refusal(request, route)
         return await self._forward(request, route, params)
 
-    def whom(
+    def targets_of(
         self, profile: str, session: Session | None, token: str, method: str, params: bytes
     ) -> list[tuple[Upstream, bytes]]:
         """Return the servers that a notification is for, each with the params as it knows them."""
         try:
-            led = self._led(profile, session, token, method, params)
+            possible = self._possible_routes(profile, session, token, method, params)
         except jsonrpc.MALFORMED:
             return []
         return [
             (upstream, known)
-            for kind, route, known in led
+            for kind, route, known in possible
             if (upstream := self._registry.at(route.server, session)) is not None
             and not self._holds(kind, route, session)
-            and self._sharing.hears(upstream, session)
+            and self._sharing.may_notify(upstream, session)
         ]
 
-    def _led(
+    def _possible_routes(
         self, profile: str, session: Session | None, token: str, method: str, params: bytes
     ) -> list[tuple[CatalogKind | None, Route, bytes]]:
         """Return the possible routes of a message with an unknown method, with rewritten params.
@@ -398,7 +402,7 @@ def _repeated(
 ) -> tuple[tuple[str, str], ...] | Answer:
     """Return the headers that repeat arguments, without the client's own, or why the call is refused."""
     if (name := twice_in_arguments(header_params, params)) is not None:
-        text = f"Invalid params: the argument {name[:100]!r} stands there twice"
+        text = f"Invalid params: the argument {name[:100]!r} appears twice"
         return failure(INVALID_PARAMS, text)
     if not request.repeats:
         return headers_for(header_params, params)
@@ -465,7 +469,7 @@ class Dispatcher:
         """Respond to `initialize`, after waiting a while for servers that were never connected."""
         self._introduce(session)
         members = await self._registry.introduced(session.profile)
-        self._router.give(session)
+        self._router.connect_own(session)
         session.greeted = True
         return jsonrpc.success(initialize_result(session.version, members))
 
@@ -521,5 +525,5 @@ class Dispatcher:
         elif message.method != "notifications/initialized":
             token = token if session is None else session.token
             method = message.method
-            for upstream, known in self._router.whom(profile, session, token, method, params):
+            for upstream, known in self._router.targets_of(profile, session, token, method, params):
                 self.tasks.start(upstream.notify, method, known)

@@ -1,18 +1,21 @@
 """Keep clients apart: which connection to a server serves which client.
 
 Clients share one connection to a server until something shows that the server treats them differently:
-it asks a client something (roots, sampling, elicitation), it was told otherwise of what a client can
-and its lists may depend on that, it sends what belongs to one of several
-clients without saying to which, or it opens a session for each client (HTTP). From then on each client
-has a connection of its own, made with its own capabilities and ended with it:
+
+- it sends a client a request (roots, sampling, elicitation)
+- it was told of other capabilities than this client's, and its lists may depend on them
+- it sends what belongs to one of several clients, without saying to which
+- it opens a session for each client (HTTP)
+
+From then on each client has a connection of its own, made with its own capabilities and ended with it:
 
     session       ──▶ a connection for as long as the session lasts
     stateless     ──▶ a connection for one call, if its client can be asked at all
     anybody else  ──▶ the shared one, on which nobody is asked anything
 
-The connection on which a server asks for the first time is given to the client that is meant, before
-that client answers; the others get a new one. Where it is not known who is meant, nobody answers. So an
-answer never reaches a connection that another client uses later.
+The connection on which a server sends its first request goes to the client that the request is for, before
+that client answers; the others get a new one. If that client is not known, nobody answers. So an answer
+never reaches a connection that another client uses later.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ class Sharing:
             if client is not request.session:  # its connections, given at first or meanwhile
                 self.leave(client)
 
-    def hears(self, upstream: Upstream, session: Session | None) -> bool:
+    def may_notify(self, upstream: Upstream, session: Session | None) -> bool:
         """Return whether a connection may get a client's notifications.
 
         Not one that others share at a server that keeps its clients apart: the client's own, when it
@@ -92,7 +95,7 @@ class Sharing:
             owned = self._registry.owned.get(request.session, {})
             if (own := owned.get(upstream.name)) is not None:
                 return own
-        if not await self._parts(upstream, request, caller):
+        if not await self._is_separate(upstream, request, caller):
             upstream.use(request.session or ANYBODY)
             return upstream
         if (own := self._new(upstream, request.session or caller.client)) is not None:
@@ -104,7 +107,9 @@ class Sharing:
         data = {"server": upstream.name}
         return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, data)
 
-    async def _parts(self, upstream: Upstream, request: ClientRequest, caller: Caller) -> bool:
+    async def _is_separate(
+        self, upstream: Upstream, request: ClientRequest, caller: Caller
+    ) -> bool:
         """Return whether this client gets a connection of its own."""
         share = upstream.definition.share
         if share is not Share.AUTO:
@@ -120,7 +125,7 @@ class Sharing:
         told = upstream.told
         return upstream.asks or (told is not None and beyond(told, caller.capabilities))
 
-    def give(self, session: Session) -> None:
+    def connect_own(self, session: Session) -> None:
         """Give a new client its own connection to servers that were told otherwise of what it can.
 
         What such a server lists may depend on it.
@@ -192,7 +197,7 @@ class Sharing:
 
     # --- messages that belong to no call ---------------------------------------------------------
 
-    def meant(self, upstream: Upstream, callers: Sequence[Caller]) -> object:
+    def recipient(self, upstream: Upstream, callers: Sequence[Caller]) -> object:
         """Return whose message it is: a client, `SEVERAL` if that is not known, or None.
 
         None: the server speaks for itself, and no client has used this connection. A client with a
@@ -207,7 +212,7 @@ class Sharing:
             return SEVERAL
         return next(iter(clients), user)
 
-    def part(self, upstream: Upstream, client: object) -> bool:
+    def separate(self, upstream: Upstream, client: object) -> bool:
         """Keep the clients of a server apart from now on; return whether `client` has this connection now.
 
         It has not if others have calls running on it: their calls would see its answers.

@@ -199,7 +199,7 @@ class Events:
     tokens: ProgressTokens
     identity_updated: Callable[[], None]
     """Called when something new about the server has to be stored."""
-    way: Callable[[], str]
+    via: Callable[[], str]
     """Returns the gateways that each request is made for, see `hops`."""
     failed: Callable[[Exception], None]
     """A task of the connection has failed, which is a bug of ours."""

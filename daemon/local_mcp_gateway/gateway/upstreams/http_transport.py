@@ -138,7 +138,7 @@ class HttpTransport:
         max_message_bytes: int,
         unreachable: Callable[[str], None],
         arrived: Callable[[Envelope, Call], None],
-        way: Callable[[], str],
+        via: Callable[[], str],
     ) -> None:
         assert definition.url is not None, "an HTTP server has a URL"
         self._definition = definition
@@ -148,11 +148,11 @@ class HttpTransport:
         self._held = min(HELD_BYTES, max_message_bytes)
         self._unreachable = unreachable
         self._arrived = arrived
-        self._way = way
+        self._via = via
 
     def post_request(self, body: bytes, headers: dict[str, str]) -> PostRequest:
         """Post, and yield the HTTP response. Raises UpstreamDisconnected."""
-        headers = {**headers, hops.HEADER: self._way()}
+        headers = {**headers, hops.HEADER: self._via()}
         return PostRequest(self._http, self._url, body, headers, self._unreachable)
 
     async def answer_of(

@@ -76,8 +76,8 @@ class SseConnection(Mux):
         """Post one message to the endpoint that the stream announced."""
         if not self._endpoint.done():
             raise UpstreamDisconnected(self.lost or "it named no endpoint", unsent=True)
-        way = {hops.HEADER: self._events.way()}
-        headers = {"Content-Type": "application/json", **self._headers, **way}
+        via = {hops.HEADER: self._events.via()}
+        headers = {"Content-Type": "application/json", **self._headers, **via}
         try:
             async with (
                 asyncio.timeout(POST_TIMEOUT_S),
@@ -92,8 +92,8 @@ class SseConnection(Mux):
 
     async def _read(self) -> None:
         reason = "it closed its stream"
-        way = {hops.HEADER: self._events.way()}
-        headers = {"Accept": "text/event-stream", **self._headers, **way}
+        via = {hops.HEADER: self._events.via()}
+        headers = {"Accept": "text/event-stream", **self._headers, **via}
         parser, turn = SseParser(self._limit), FairShare()
         try:
             async with await send(self._http, "GET", self._url, headers) as reply:

@@ -143,7 +143,7 @@ class HttpConnection(ConnectionBase):
         self._client_headers = definition.client_headers
         self._http = http
         self._wire = HttpTransport(
-            definition, http, max_message_bytes, self.disconnect, self._arrived, events.way
+            definition, http, max_message_bytes, self.disconnect, self._arrived, events.via
         )
         self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
@@ -425,7 +425,7 @@ class HttpConnection(ConnectionBase):
         last: str | None = None
         pace = ReconnectBackoff()
         while self._session is headers and not self._lost.done():
-            asked = {**headers, "Accept": STREAM, hops.HEADER: self._events.way()}
+            asked = {**headers, "Accept": STREAM, hops.HEADER: self._events.via()}
             if last is not None:
                 asked["Last-Event-ID"] = last
             try:

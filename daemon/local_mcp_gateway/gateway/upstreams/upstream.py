@@ -60,7 +60,7 @@ PONG_S: Final = 5.0
 OTHER_CLIENT: Final = "it is told what its other client can"
 DOWN: Final = frozenset({UpstreamState.FAILED, UpstreamState.NEEDS_SIGN_IN})
 LEAST_PAUSE_S: Final = 1.0
-MOST_TELLING: Final = 256
+MOST_NOTIFICATIONS: Final = 256
 """How many client notifications wait for a server that does not read; further ones are dropped."""
 
 Open = Callable[["ServerDefinition", Events], "AbstractAsyncContextManager[Connection]"]
@@ -138,7 +138,7 @@ class Upstream:
         self._roots_asked = 0
         self._roots_given = asyncio.Event()
         self._quiet = asyncio.Event()
-        self._telling = 0
+        self._notifying = 0
         self._last_used = time.monotonic()
         self._life: asyncio.Future[None] | None = None
         self._connection_tasks: TaskScope | None = None
@@ -374,14 +374,14 @@ class Upstream:
 
     async def notify(self, method: str, params: bytes) -> None:
         """Forward a notification, unless the server is not connected or too many already wait."""
-        if self._connection is None or self._telling >= MOST_TELLING:
+        if self._connection is None or self._notifying >= MOST_NOTIFICATIONS:
             return
-        self._telling += 1
+        self._notifying += 1
         try:
             with suppress(UpstreamDisconnected):
                 await self._connection.notify(method, params)
         finally:
-            self._telling -= 1
+            self._notifying -= 1
 
     # --- connection task ------------------------------------------------------------------------
 
