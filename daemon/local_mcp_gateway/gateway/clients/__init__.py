@@ -7,7 +7,13 @@ from local_mcp_gateway.gateway.clients.admission import (
     Limiter,
     TokenRefused,
 )
-from local_mcp_gateway.gateway.clients.capabilities import beyond, differs, refusal, shared
+from local_mcp_gateway.gateway.clients.capabilities import (
+    MEDIATED,
+    beyond,
+    differs,
+    refusal,
+    shared,
+)
 from local_mcp_gateway.gateway.clients.event_store import (
     GONE,
     EventStream,
@@ -29,6 +35,7 @@ __all__ = [
     "LEVELS",
     "LIMITED",
     "LONGEST_NAME",
+    "MEDIATED",
     "RETRY_AFTER",
     "Admission",
     "EventStream",

@@ -26,8 +26,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.gateway.clients import beyond, differs
-from local_mcp_gateway.gateway.protocol import Answer, jsonrpc
+from local_mcp_gateway.gateway.clients import MEDIATED, beyond, differs
+from local_mcp_gateway.gateway.protocol import Answer, encode, jsonrpc
 from local_mcp_gateway.gateway.upstreams import (
     ANYBODY,
     NOBODY,
@@ -94,11 +94,13 @@ class Sharing:
         if request.session is not None:
             owned = self._registry.owned.get(request.session, {})
             if (own := owned.get(upstream.name)) is not None:
+                own.use(request.session)
                 return own
         if not await self._is_separate(upstream, request, caller):
             upstream.use(request.session or ANYBODY)
             return upstream
         if (own := self._new(upstream, request.session or caller.client)) is not None:
+            own.use(own.owner)
             return own
         text = (
             f"The server {upstream.name!r} serves {counted(self._limit(upstream), 'client')} apart"
@@ -150,11 +152,13 @@ class Sharing:
     def compare(self, own: Upstream) -> None:
         """Find out from a client's own connection whether the lists depend on what the client can.
 
-        If they do not, clients share one again, which is told that it may ask for anything. The present
-        one was told what its client can, and stays with that one.
+        If they do not, clients share one again, which is told that it may ask for anything. One that was
+        told what its client can stays with that one, and the client's own ends if nothing has used it.
         """
         upstream = self._registry.upstreams.get(own.name)
-        if upstream is None or upstream.identity is None or upstream.identity.alike is not None:
+        if upstream is None or upstream.identity is None or not upstream.lists_differ:
+            return
+        if upstream.identity.alike is not None:
             return
         ends = (upstream, own)
         told = [end.told for end in ends]
@@ -162,14 +166,19 @@ class Sharing:
         if not listed or None in told or told[0] == told[1]:
             return
         alike = own.catalog.lists == upstream.catalog.lists
-        if alike and upstream.user in {ANYBODY, SEVERAL}:
+        may_ask = not beyond(upstream.told or b"", encode(MEDIATED))
+        if alike and not may_ask and upstream.user in {ANYBODY, SEVERAL}:
             return  # it may keep something for those who use it
         upstream.identity.alike = alike
         upstream.identity_updated()
-        if alike and upstream.user is not None:
+        if not alike:
+            return
+        if not may_ask and upstream.user is not None:
             self._replace(upstream, upstream.user)
-        elif alike:
+        elif not may_ask:
             upstream.reconnect(OTHER_CLIENT)
+        if own.user is None and not own.busy:
+            self._end(own.owner, own)
 
     async def _keeps(self, upstream: Upstream) -> bool:
         if upstream.keeps is None:

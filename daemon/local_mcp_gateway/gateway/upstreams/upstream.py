@@ -528,7 +528,8 @@ class Upstream:
             self.identity_updated()
         self._connection = connection
         self.extensions = self.identity.extensions
-        self.user = None
+        if self.owner is None:
+            self.user = None
         if known and not self.asks:
             self._settled.set()
         else:  # it may ask for roots now, and calls would arrive before it has them
