@@ -232,3 +232,11 @@ _PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 )
 def test_json_is_indented_as_the_standard_library_does_it(value: object) -> None:
     assert indented_json(value) == json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def test_what_a_new_server_offers_is_told_in_whole_lines(shipped: Place) -> None:
+    text = on_a_terminal(
+        shipped, "server", "add", "clock", "--", sys.executable, "-m", "mcp_server_time", columns=60
+    )
+    assert "clock works: " in text
+    assert widest(text) <= 60, text

@@ -284,9 +284,8 @@ def add(
 
 def _try(invocation: Invocation, name: str) -> None:
     """Say what a new server offers, or why it does not work; it stays added, and Ctrl+C skips this."""
-    click.echo(
-        "Trying it; a first start may have to install something. Ctrl+C skips this.", err=True
-    )
+    trying = "Trying it; a first start may have to install something. Ctrl+C skips this."
+    click.echo(ui.sentence(trying, err=True), err=True)
     try:
         found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
     except GatewayError as problem:
@@ -295,7 +294,7 @@ def _try(invocation: Invocation, name: str) -> None:
     except KeyboardInterrupt:
         click.echo(f"Not tried. `server test {name}` does it.", err=True)
     else:
-        click.echo("\n".join(_found(found)))
+        ui.print_sentences(_found(found))
 
 
 @click.command()

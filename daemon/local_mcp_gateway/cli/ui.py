@@ -71,13 +71,19 @@ def _encoder(separator: str) -> json.JSONEncoder:
     return json.JSONEncoder(ensure_ascii=False, separators=(f",{separator}", ": "))
 
 
-def print_result(value: object, sentence: str, *, as_json: bool) -> int:
-    """Print what a command has done, as JSON or in words; return its exit code."""
+def print_result(value: object, sentences: str, *, as_json: bool) -> int:
+    """Print what a command has done, as JSON or in words, a line for each; return its exit code."""
     if as_json:
         print_json(value)
     else:
-        click.echo(sentence)
+        print_sentences(sentences.split("\n"))
     return Exit.OK
+
+
+def print_sentences(sentences: Iterable[str]) -> None:
+    """Print sentences, each wrapped to the terminal."""
+    for text in sentences:
+        click.echo(sentence(text))
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
