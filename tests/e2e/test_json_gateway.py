@@ -454,7 +454,7 @@ def test_the_doctor_says_what_it_looked_at(shipped: Place, said: Said) -> None:
     findings = said(shipped, "doctor", code=3)["findings"]
     assert [finding["check"] for finding in findings] == [
         "python", "sqlite", "folder", "filesystem", "room", "lock", "database", "backups",
-        "copies", "secrets", "clock", "port", "service", "upstreams", "replica", "clients",
+        "copies", "secrets", "clock", "port", "service", "sandbox", "upstreams", "replica", "clients",
     ]  # fmt: skip
     fine = {finding["check"]: finding for finding in findings}
     assert fine["database"] == {
