@@ -74,6 +74,19 @@ async def test_a_server_that_hangs_or_is_down_keeps_no_client_from_setting_its_l
                 await use(running, "echo")
 
 
+async def test_a_level_may_be_set_while_no_server_that_logs_is_connected(tmp_path: Path) -> None:
+    logging, quiet = stdio("plain", "plain.py"), stdio("quiet", "scripted.py", "{}")
+    async with gateway_of(tmp_path, logging, quiet) as running:
+        headers = await session(running)
+        await names(running)
+        identity = running.gateway.registry.upstreams["plain"].identity
+        await queries.update_server(running.database, "plain", replace(logging, command="/nowhere"))
+        await running.gateway.reload()
+        running.gateway.registry.upstreams["plain"].identity = identity
+        reply = await running.post(call("logging/setLevel", level="alert"), **headers)
+        assert (await reply.json())["result"] == {}
+
+
 async def test_a_child_that_was_started_again_is_told_the_level_again(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         headers = await session(running)

@@ -125,8 +125,8 @@ _CLIENT: Final = Silent()
 
 
 def takes_levels(upstream: Upstream) -> bool:
-    """Return whether this server sends log messages and is connected."""
-    identity = upstream.identity if upstream.connected else None
+    """Return whether this server sends log messages; one that is not connected does once it is."""
+    identity = upstream.identity
     return identity is not None and "logging" in identity.capabilities
 
 
