@@ -76,7 +76,7 @@ class Studio:
         self.routes |= {("POST", "theme"): _theme, ("POST", "leave"): self._leave}
         self._waiting: dict[str, int] = {}
         self._looked_at = 0.0
-        self._looking: asyncio.Task[None] | None = None
+        self._counting: asyncio.Future[int] | None = None
         self._rehearsal: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
 
     def prepare(self) -> None:
@@ -211,30 +211,28 @@ class Studio:
 
         No page waits long for that: a number that takes longer is on one of the next pages.
         """
-        now = asyncio.get_running_loop().time()
-        if self._looking is None and (now - self._looked_at > LOOK_AGAIN_S or not self._waiting):
-            self._looking = asyncio.create_task(self._look())
-        if self._looking is not None:
-            done, _ = await asyncio.wait({self._looking}, timeout=LOOK_S)
-            for task in done:
-                task.result()
+        loop = asyncio.get_running_loop()
+        is_old = loop.time() - self._looked_at > LOOK_AGAIN_S or not self._waiting
+        if self._counting is None and is_old:
+            self._counting = loop.run_in_executor(None, self._standings.count_waiting)
+            self._waiting |= await self._servers_waiting()
+        if (counting := self._counting) is not None:
+            await asyncio.wait({counting}, timeout=LOOK_S)
+            if counting.done():
+                self._counting = None
+                self._looked_at = loop.time()
+                self._waiting |= {"migrations": counting.result()}
         return self._waiting
 
-    async def _look(self) -> None:
-        try:
-            found = {}
-            if self.powers.ask is not None:
-                servers = (await self.powers.ask("status", {}))["servers"].values()
-                found["tools"] = sum(len(server["held"]) for server in servers)
-                found["servers"] = sum(
-                    server["state"] in {"failed", "needs_sign_in"} for server in servers
-                )
-            self._waiting = self._waiting | found
-            pending = await asyncio.to_thread(self._standings.count_waiting)
-            self._waiting = {**found, "migrations": pending}
-            self._looked_at = asyncio.get_running_loop().time()
-        finally:
-            self._looking = None
+    async def _servers_waiting(self) -> dict[str, int]:
+        if self.powers.ask is None:
+            return {}
+        servers = (await self.powers.ask("status", {}))["servers"].values()
+        down = {"failed", "needs_sign_in"}
+        return {
+            "tools": sum(len(server["held"]) for server in servers),
+            "servers": sum(server["state"] in down for server in servers),
+        }
 
     def forget_waiting(self) -> None:
         """Look again at what waits: something has changed."""
