@@ -50,6 +50,8 @@ def make_certificate(
     """Make a certificate for these names, valid from `begins` to `days` days from now."""
     folder.mkdir(parents=True, exist_ok=True)
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    # In whole minutes, so that a renewed one ends as the one before does, as those of some issuers do.
+    ends = (now + timedelta(days=days)).replace(second=0, microsecond=0)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a gateway")])
     identity = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     builder = (
@@ -59,7 +61,7 @@ def make_certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + timedelta(days=min(begins, days - 1)))
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(ends)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(identity, critical=False)
     )

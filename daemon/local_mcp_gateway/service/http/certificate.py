@@ -30,6 +30,8 @@ class CertificateFacts:
     names: tuple[str, ...]
     """The host names and IP addresses that it is for."""
     ends_at: datetime
+    serial: int
+    """The number that tells it from the others of its issuer."""
 
     @property
     def ends_soon(self) -> bool:
@@ -108,7 +110,7 @@ def _parse(file: Path) -> tuple[Parsed, CertificateFacts]:
         names = []
     except ValueError:
         raise _unusable(file, "the file has no certificate in PEM") from None
-    return first, CertificateFacts(tuple(names), first.not_valid_after_utc)
+    return first, CertificateFacts(tuple(names), first.not_valid_after_utc, first.serial_number)
 
 
 def _require_key_of(certificate: Parsed, key_file: Path) -> None:
