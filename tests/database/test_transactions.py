@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from local_mcp_gateway.database import (
     commit_and_compare,
     database_bytes,
+    open_scratch,
     outside_transaction,
     reading,
+    require_written,
     staged_transaction,
     write_lock,
 )
-from local_mcp_gateway.errors import DatabaseBusy
+from local_mcp_gateway.errors import DatabaseBusy, DiskProblem
 
 
 @pytest.fixture
@@ -85,6 +88,23 @@ def test_a_transaction_is_left_and_entered_again(database: Path) -> None:
         with outside_transaction(live):
             assert not live.in_transaction
         assert live.in_transaction
+
+
+def test_a_page_that_a_disk_lost_is_found_while_its_writer_is_open(database: Path) -> None:
+    with closing(open_scratch(database)) as scratch:
+        scratch.execute("CREATE TABLE big (id INTEGER PRIMARY KEY, body TEXT)")
+        scratch.executemany("INSERT INTO big (body) VALUES (?)", [("old" * 100,)] * 100)
+        scratch.commit()
+        require_written(scratch, database)
+        before = database.read_bytes()
+        scratch.execute("UPDATE big SET body = replace(body, 'old', 'new')")
+        scratch.commit()
+        require_written(scratch, database)
+        with database.open("r+b") as file:
+            file.seek(-4096, os.SEEK_END)
+            file.write(before[-4096:])
+        with pytest.raises(DiskProblem, match="a write was lost"):
+            require_written(scratch, database)
 
 
 def test_a_staged_file_is_whole_and_in_the_journal_mode_of_the_other(

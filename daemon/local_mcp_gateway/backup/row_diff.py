@@ -16,7 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.backup.files import named_failures
-from local_mcp_gateway.database import open_scratch, reading, set_foreign_keys, uri
+from local_mcp_gateway.database import open_scratch, reading, require_written, set_foreign_keys, uri
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.sql import quote
@@ -127,6 +127,9 @@ def rebase_rows(
         _keep_sequences(new)
         for sql in triggers:
             new.execute(sql)
+        for name in ("live", "base"):
+            new.execute(f"DETACH {name}")
+        require_written(new, target)
 
 
 def _carry(new: sqlite3.Connection, wanted: Iterable[str]) -> None:

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         flush,
         make_durable,
         outside_transaction,
+        require_written,
         staged_transaction,
         write_lock,
     )
@@ -136,6 +137,7 @@ else:
             "flush",
             "make_durable",
             "outside_transaction",
+            "require_written",
             "staged_transaction",
             "write_lock",
         ),
@@ -192,6 +194,7 @@ __all__ = [
     "reading",
     "rebuild_every_index",
     "require_own_logs",
+    "require_written",
     "row_counts",
     "set_foreign_keys",
     "staged_transaction",

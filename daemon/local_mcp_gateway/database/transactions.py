@@ -127,6 +127,20 @@ def _commit(connection: Connection, *, small: bool) -> Pages | None:
     return written
 
 
+def require_written(connection: Connection, path: Path) -> None:
+    """Raise DiskProblem unless a fresh connection reads what this one, on a file of ours, has committed.
+
+    For a file that is to take a database's place. Skipped if it is too large to hold in memory.
+    """
+    written = pages(connection) if path.stat().st_size <= COMPARED_BYTES else None
+    if written is None:
+        return
+    with reading(path, locked=True) as reader:
+        found = pages(reader)
+    if found and not found.agree(written):
+        raise DiskProblem(f"{path} does not read back as written: a write was lost.")
+
+
 @contextmanager
 def outside_transaction(connection: Connection) -> Iterator[None]:
     """Leave the caller's transaction, in which nothing has happened, and begin another afterwards."""

@@ -9,7 +9,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from local_mcp_gateway.backup import list_backups, rows_lost, scratch_copy
-from local_mcp_gateway.database import begin, commit, open_scratch, reading, translated_errors
+from local_mcp_gateway.database import (
+    begin,
+    commit,
+    open_scratch,
+    reading,
+    require_written,
+    translated_errors,
+)
 from local_mcp_gateway.errors import DriftRefused, GatewayError, NoWayBack, UsageProblem
 from local_mcp_gateway.guard.transaction import exclusive, write_transaction
 from local_mcp_gateway.migrate import DownPlan, Ledger, Plan, read_folder
@@ -115,6 +122,7 @@ def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:
         )
         _revert(context, plan, scratch, None)
         commit(scratch)
+        require_written(scratch, copy)
 
 
 def _revert(

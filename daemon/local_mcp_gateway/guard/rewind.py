@@ -343,7 +343,7 @@ def _apply_folder(context: GuardContext, staged: Path, *, fresh: bool) -> _Appli
             since = Ledger(reader).last_event()
         plan = make_plan(on_staged, fresh=False)
         if plan.pending:
-            rehearsal = rehearse_on(on_staged, staged, plan)
+            rehearsal = rehearse_on(on_staged, staged, plan, is_kept=True)
             report_hazards(context, rehearsal, None)
             applied, steps = plan, rehearsal.steps
     with reading(staged, locked=True) as reader:
