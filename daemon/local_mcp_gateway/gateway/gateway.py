@@ -269,16 +269,16 @@ class Gateway:
                 stopping.create_task(self._sharing.end_of({upstream.name for upstream in ending}))
                 for upstream in ending:
                     stopping.create_task(upstream.stop())
-            released = self._judged_again(staying, approved)
+            released = self._judge_again(staying, approved)
             touched = {upstream.name for upstream in ending} | fresh.keys() | released | judged
             self._announce(before, shown, touched)
             others = {t.id for t in tokens if policies.get(t.id, t.policy) != t.policy}
             self.broker.announce(registry.profiles, {CatalogKind.TOOLS}, others)
 
-    def _judged_again(
+    def _judge_again(
         self, staying: Mapping[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
     ) -> set[str]:
-        """Hold tools as options and approvals say now; return the servers that show others than before."""
+        """Apply the present options and approvals; return the servers whose held tools have changed."""
         released = set()
         for name, upstream in staying.items():
             for each in (upstream, *(own for _, own in self.registry.owned_at(name))):

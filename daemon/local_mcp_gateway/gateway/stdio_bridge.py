@@ -137,9 +137,7 @@ class Bridge:
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._not_trusted(error)
         if isinstance(error, http.client.RemoteDisconnected) and not self._secure:
-            return (
-                f"{self._origin} closed the connection: perhaps it is served with https:// by now."
-            )
+            return f"{self._origin} closed the connection: it may be served with https:// now."
         if not isinstance(error, ConnectionRefusedError):
             return f"The gateway does not answer: {error}"
         text = (

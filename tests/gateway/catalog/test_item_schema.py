@@ -128,7 +128,7 @@ def test_of_a_member_that_stands_twice_only_the_last_is_listed(twice: bytes) -> 
         twice, object_pairs_hook=lambda pairs: len(dict(pairs))
     )
     assert validate(TOOLS, [Item("odd", twice)]).told == (
-        "'odd' has a member that stands twice: the last one counts",
+        "'odd' has a member that appears twice: the last one counts",
     )
 
 

@@ -47,7 +47,7 @@ async def test_a_request_without_an_id_is_refused_and_reaches_no_server(tmp_path
             reply = await running.post(told(method, name="echo", uri="x:y", arguments={}))
             error = (await reply.json())["error"]
             assert (reply.status, error["code"]) == (400, -32600), method
-            assert f"{method} is no notification: without an id it is not run" in error["message"]
+            assert f"{method} is not a notification: send it with an id" in error["message"]
         old = call("initialize", protocolVersion="2025-03-26", capabilities=MEDIATED)
         opened = await running.post(old)
         headers = {"mcp_session_id": opened.headers["mcp-session-id"]}

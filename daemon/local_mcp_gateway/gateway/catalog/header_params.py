@@ -54,7 +54,7 @@ def _walk(schema: Any, path: tuple[str, ...]) -> Iterator[HeaderParam]:
 
 
 def twice_in_arguments(header_params: tuple[HeaderParam, ...], params: bytes) -> str | None:
-    """Return an argument that stands twice beside a repeated one: what counts would be a guess."""
+    """Return an argument that appears twice where one is repeated as a header: which one counts is a guess."""
     arguments = member(params, "arguments")
     found = (duplicate_in(arguments, argument.path[:-1]) for argument in header_params)
     return next((name for name in found if name is not None), None)

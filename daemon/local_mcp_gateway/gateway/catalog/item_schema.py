@@ -81,7 +81,7 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
             continue
         own = item.raw if _is_plain(item.raw) else _rewritten(item.raw)
         if own is not item.raw and _has_twice(item.raw):
-            told.append(f"{item.key!r} has a member that stands twice: the last one counts")
+            told.append(f"{item.key!r} has a member that appears twice: the last one counts")
         raw, fault = handshake.read(kind, own)
         if fault is None:
             valid.append(item if raw is item.raw else replace(item, raw=raw))
@@ -218,7 +218,7 @@ def _described(error: msgspec.ValidationError) -> str:
 
 
 def _is_plain(raw: bytes) -> bool:
-    """Return whether each name in this JSON stands once, and without escapes."""
+    """Return whether each name in this JSON appears once, and without escapes."""
     with suppress(*MALFORMED):  # `read` says what is wrong
         if encode(decode_any(raw)) == raw:  # most items: much faster than to look at each name
             return True

@@ -123,11 +123,11 @@ class ProfileView:
     hidden: tuple[str, ...] = ()
     servers: tuple[str, ...] = field(default=())
     own_names: Mapping[CatalogKind, Mapping[str, Route]] = field(default_factory=dict)
-    """Names of which only one server has a tool or prompt, but which are shown under another one."""
+    """The servers' own names of what is shown under another name, where only one server has that name."""
     referenced: Mapping[str, Route] = field(default_factory=dict)
-    """URIs of apps that tools name, without the listed ones."""
+    """URIs of apps that tools refer to and no list has."""
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Server → its URIs that are shown under another one, and that one."""
+    """Server → its own URI of a resource → the URI that is shown in its place."""
     visibility: Visibility | None = field(default=None, compare=False)
     """What hides tools from the client; None where nothing does."""
     _results: dict[tuple[CatalogKind, Reader], bytes] = field(default_factory=dict, compare=False)

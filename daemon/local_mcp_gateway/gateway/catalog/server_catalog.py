@@ -86,7 +86,7 @@ class CatalogDiff:
 
     changed: frozenset[CatalogKind]
     visible: frozenset[CatalogKind]
-    """Those of them in which a client sees a change: an empty list is no news."""
+    """The changed lists that clients have to fetch again: not a first one that is empty."""
     altered: tuple[str, ...]
     """Tools that changed, or are new and held, and were not reported yet."""
 
@@ -138,9 +138,8 @@ class ServerCatalog:
             item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
         } & self.held
         altered = tuple(name for name in self._judge() if name not in told)
-        news = CatalogDiff(changed, visible, altered)
         self._met = True
-        return news
+        return CatalogDiff(changed, visible, altered)
 
     def approve(self, approved: Mapping[str, bytes]) -> bool:
         """Take over approvals by the user; return whether the set of held tools has changed."""

@@ -48,13 +48,13 @@ class Admission:
     def __init__(self, options: GatewayOptions, ended: Callable[[], None]) -> None:
         self._options = options
         self._ended = ended
-        """Called when a token has expired: ends the sessions and streams that are no longer admitted."""
+        """Called after tokens were replaced or have expired: ends the sessions and streams of those."""
         self._tokens: Mapping[str, ClientToken] = {}
         self._running: dict[str, set[Callable[[str], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def replace(self, tokens: Iterable[ClientToken]) -> None:
-        """Take over the tokens as they are stored now; end the requests of those that are gone."""
+        """Take over the stored tokens; end the requests of those that were removed."""
         self._tokens = {token.id: token for token in tokens}
         self._look()
 
@@ -198,7 +198,7 @@ class Limiter:
     def replace(
         self, profiles: Collection[ProfileDefinition], tokens: Collection[ClientToken]
     ) -> None:
-        """Take over the limits as they are stored now; what was counted under others still counts."""
+        """Take over the stored limits; calls that were counted under the limits before still count."""
         before, self._counters = self._counters, {}
         for key in (*(p.id for p in profiles), *(t.id for t in tokens)):
             self._counters[key] = before.get(key) or Counter()

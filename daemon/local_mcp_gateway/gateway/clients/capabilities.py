@@ -1,8 +1,8 @@
-"""What clients can: what a server is told of it, and which requests of a server fit. Pure.
+"""The capabilities of clients: what a server is told of them, and which of its requests fit. Pure.
 
-A server that several clients share is told what all of them can, never more; but that it may ask for
-roots, sampling and elicitation, since it is found out so whether it asks at all. A request that a client
-cannot handle is answered in its place.
+A server that several clients share is told the capabilities that all of them have. Roots, sampling and
+elicitation are always among them: that is how the gateway finds out whether the server asks at all. A
+request that a client cannot handle is answered in its place.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _DECISIVE: Final = Names("mode", "tools", "toolChoice")
 
 
 def shared(clients: Iterable[bytes]) -> dict[str, Any]:
-    """Return what to tell a server that these clients share: what all of them can, and `MEDIATED`."""
+    """Return what to tell a server that these clients share: what all of them have, and `MEDIATED`."""
     known = [_plain(decode_any(capabilities)) for capabilities in clients]
     common = reduce(_common, known) if known else {}
     return {**common, **MEDIATED}
 
 
 def differs(told: bytes, capabilities: bytes, extensions: tuple[str, ...] | None = None) -> bool:
-    """Return whether a client can other things than its server was told: of these extensions, or at all."""
+    """Return whether a client has other capabilities than its server was told; or only these extensions."""
     if told == capabilities:
         return False
     if extensions is None:

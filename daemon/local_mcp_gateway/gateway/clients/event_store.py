@@ -84,7 +84,7 @@ class ReplayBuffer:
         return any(body == message for body in newer)
 
     def lost_after(self, number: int) -> int:
-        """Return how many messages after that number are no longer kept."""
+        """Return how many messages after that number were dropped."""
         return max(0, self.newest - len(self._kept) - number)
 
     def drop_oldest(self) -> None:
@@ -99,7 +99,7 @@ class ReplayBuffer:
             self.drop_oldest()
 
     def close(self) -> None:
-        """Drop everything and keep nothing more: the client is gone."""
+        """Drop everything and keep nothing more: the client has left."""
         self._most = 0
         self.forget(self.newest)
 
@@ -134,7 +134,7 @@ RETRY_MS: Final = 500
 KEPT_EVENTS: Final = 1000
 KEPT_STREAMS: Final = 256
 """Maximum streams of one session; ended ones are dropped first, then the oldest."""
-GONE: Final = "The response is no longer available after the reconnect: send the request again"
+GONE: Final = "The response was dropped before the reconnect: send the request again"
 
 
 class EventStream:

@@ -100,7 +100,7 @@ class Session:
     abandon_timer: asyncio.TimerHandle | None = None
     """Fails the requests in the GET stream while there is no stream."""
     greeted: bool = False
-    """Whether its client has been told of the servers: lists that arrive before are no news to it."""
+    """Whether its client has the answer to `initialize`: lists that change earlier are not announced to it."""
     ended: bool = False
     _asked: int = 0
     _arrived: asyncio.Event | None = None

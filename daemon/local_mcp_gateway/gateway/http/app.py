@@ -84,7 +84,7 @@ REGISTER: Final = (
     " `local-mcp-gateway token create NAME` on its machine makes one; send it as the header"
     " `Authorization: Bearer TOKEN`"
 )
-"""The answer to a client that would sign in: the only one of which the SDKs show the text."""
+"""The answer to a client that tries to register. Of all refusals, the SDKs show a person this text alone."""
 QUIET_S: Final = 10.0
 """Refusals of one kind are logged once in this time, with their number: anybody may send thousands."""
 FOR_PEOPLE: Final = (

@@ -76,8 +76,8 @@ class Reply:
         try:
             return msgspec.json.decode(self.body, type=kind)
         except (msgspec.DecodeError, RecursionError) as error:
-            first = self.body[:1] == b"<"
-            what = "a web page" if first else f"something that cannot be used: {error}"
+            page = self.body[:1] == b"<"
+            what = "a web page" if page else f"something that cannot be used: {error}"
             raise OAuthProblem(f"{self.where} answered with {what}", passes=True) from None
 
     @property
@@ -86,7 +86,7 @@ class Reply:
         return str(self.url.with_query(None).with_user(None))
 
     def problem(self, what: str) -> OAuthProblem:
-        """Return what an answer that is no success says."""
+        """Return the problem that an answer with an error status describes."""
         said = _Said()
         with suppress(msgspec.DecodeError, RecursionError):  # a web page, or nothing
             said = msgspec.json.decode(self.body, type=_Said)

@@ -66,7 +66,7 @@ class Envelope(msgspec.Struct, gc=False):
         if self.method and self.id and bytes(self.id)[:1] not in ID_STARTS:
             return "The id of a request is a string or a number"
         if self.method and not self.id and not self.method.startswith(NOTIFICATIONS):
-            return f"{self.method[:100]} is no notification: without an id it is not run"
+            return f"{self.method[:100]} is not a notification: send it with an id"
         return None
 
 
@@ -303,14 +303,14 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
 
 
 def ambiguous_params(params: bytes, names: Names) -> Answer | None:
-    """Return the error for params in which one of these names stands twice, or in another case; or None."""
+    """Return the error for params in which one of these names appears twice, or in another case; or None."""
     if params[:1] != b"{" or (name := _ambiguous(params, decode_members(params), names)) is None:
         return None
     return failure(INVALID_PARAMS, f"Invalid params: {_told(name)}")
 
 
 def duplicate_in(raw: bytes, path: tuple[str, ...]) -> str | None:
-    """Return a name that stands twice in one of the JSON objects that a path leads through, or None."""
+    """Return a name that appears twice in one of the JSON objects that a path leads through, or None."""
     for key in (*path, ""):
         if raw[:1] != b"{":
             return None

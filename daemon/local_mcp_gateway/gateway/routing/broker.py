@@ -242,10 +242,10 @@ class Broker:
         )
 
     def _capabilities(self, upstream: Upstream) -> object:
-        """Return what to declare to a server: what its client can, or what all that share it can.
+        """Return what to declare to a server: its client's capabilities, or those of all that share it.
 
-        Of those that share it, one may be asked: so all is declared that tells whether it asks.
-        Nobody's roots are right for clients that share a connection whatever happens.
+        `MEDIATED` is declared for those that share it, to find out whether the server asks. Nobody's
+        roots are right for clients that share a connection whatever happens.
         """
         capabilities: bytes | None = getattr(upstream.owner, "capabilities", None)
         if capabilities is not None:

@@ -3,7 +3,7 @@
 Clients share one connection to a server until something shows that the server treats them differently:
 
 - it sends a client a request (roots, sampling, elicitation)
-- it was told of other capabilities than this client's, and its lists may depend on them
+- it was told other capabilities than this client's, and its lists may depend on them
 - it sends what belongs to one of several clients, without saying to which
 - it opens a session for each client (HTTP)
 
@@ -128,10 +128,7 @@ class Sharing:
         return upstream.asks or (told is not None and beyond(told, caller.capabilities))
 
     def connect_own(self, session: Session) -> None:
-        """Give a new client its own connection to servers that were told otherwise of what it can.
-
-        What such a server lists may depend on it.
-        """
+        """Give a new client its own connection to servers whose lists may depend on its capabilities."""
         for upstream in self._registry.members(session.profile):
             if upstream.definition.share is Share.AUTO and self._differs(upstream, session):
                 own = self._new(upstream, session)
@@ -139,7 +136,7 @@ class Sharing:
                     own.wait_for_own_lists()
 
     def _differs(self, upstream: Upstream, session: Session) -> bool:
-        """Return whether the server was told otherwise of what the client can, where that may matter."""
+        """Return whether the server was told other capabilities, and its lists may depend on them."""
         told, identity = upstream.told, upstream.identity
         if told is None:  # not connected, or not to be told
             return upstream.lists_differ and identity is not None and identity.alike is False
@@ -150,10 +147,10 @@ class Sharing:
         )
 
     def compare(self, own: Upstream) -> None:
-        """Find out from a client's own connection whether the lists depend on what the client can.
+        """Find out from a client's own connection whether the lists depend on the capabilities.
 
         If they do not, clients share one again, which is told that it may ask for anything. One that was
-        told what its client can stays with that one, and the client's own ends if nothing has used it.
+        told its client's capabilities stays with that client, and the client's own ends if nothing has used it.
         """
         upstream = self._registry.upstreams.get(own.name)
         if upstream is None or upstream.identity is None or not upstream.lists_differ:

@@ -101,7 +101,7 @@ class Identity(msgspec.Struct, omit_defaults=True):
     asks: bool = False
     """Whether it has asked a client something, so that its clients are kept apart."""
     alike: bool | None = None
-    """For stdio servers: whether clients that differ in what they can get the same lists, once known."""
+    """For stdio servers: whether clients with different capabilities get the same lists, once known."""
     keeps: bool | None = None
     """Whether it opens a session for each client that makes a handshake, once known."""
 

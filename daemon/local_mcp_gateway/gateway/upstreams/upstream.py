@@ -57,7 +57,7 @@ MOST_START_S: Final = 900.0
 """How long a child may take to start, however busy it is."""
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
-OTHER_CLIENT: Final = "it is told what its other client can"
+OTHER_CLIENT: Final = "it is told the capabilities of another client"
 DOWN: Final = frozenset({UpstreamState.FAILED, UpstreamState.NEEDS_SIGN_IN})
 LEAST_PAUSE_S: Final = 1.0
 MOST_NOTIFICATIONS: Final = 256
@@ -83,7 +83,7 @@ ROOTS_S: Final = 0.1
 given: servers look at the folders first, refuse calls until then, and do not say when they are ready."""
 ENDED: Final = "the server was removed or the gateway stops"
 ANYBODY: Final = "anybody"
-"""In place of a client that has no session, and is gone when its call ends."""
+"""In place of a client without a session: it cannot be told from others after its call."""
 SEVERAL: Final = "several"
 """In place of a client: several have used a connection, or one that cannot be told from others."""
 NOBODY: Final = "nobody"
@@ -148,7 +148,7 @@ class Upstream:
         """The process id of the child that is starting."""
 
     def judge_by_options(self) -> None:
-        """Hold altered and new tools as the options say now."""
+        """Hold altered and new tools by the present options."""
         options = self._options
         self.catalog.judge_by(hold=options.hold_altered_tools, hold_new=options.hold_new_tools)
 
@@ -180,7 +180,7 @@ class Upstream:
 
     @property
     def lists_differ(self) -> bool:
-        """Whether the lists may depend on what the client can: so far, or as has been seen."""
+        """Whether the lists may depend on the client's capabilities: not known yet, or known to."""
         if self.definition.share is not Share.AUTO or self.definition.kind is not ServerKind.STDIO:
             return False
         return self.identity is None or self.identity.alike is not True
@@ -210,7 +210,7 @@ class Upstream:
 
     @property
     def told(self) -> bytes | None:
-        """What the connected server was told that its clients can; None without a handshake."""
+        """The capabilities of clients that the connected server was told; None without a handshake."""
         connection = self._connection
         return None if connection is None or connection.lost is not None else connection.told
 
