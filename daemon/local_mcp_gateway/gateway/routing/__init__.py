@@ -7,9 +7,10 @@ from local_mcp_gateway.gateway.routing.broker import (
     SubscriptionStream,
 )
 from local_mcp_gateway.gateway.routing.call_log import CallLog
+from local_mcp_gateway.gateway.routing.dispatcher import Cancellation, Dispatcher
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest
 from local_mcp_gateway.gateway.routing.registry import Registry, health, state_of
-from local_mcp_gateway.gateway.routing.router import Cancellation, Dispatcher, Router
+from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.gateway.routing.sharing import Sharing
 
 __all__ = [

@@ -1,16 +1,12 @@
 """Route client requests: answer lists from the catalog, forward the rest to a server.
 
 `Router.METHODS` are the known methods. A request with an unknown method goes to the server that its
-`name` or `uri` routes to, or to the only server of the profile. `Dispatcher` is the way in for the
-messages of every transport: it runs and cancels requests, logs them, and forwards notifications.
+`name` or `uri` routes to, or to the only server of the profile.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
@@ -30,7 +26,6 @@ from local_mcp_gateway.gateway.protocol import (
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
     Answer,
-    Envelope,
     Target,
     decode_members,
     decode_target,
@@ -44,24 +39,15 @@ from local_mcp_gateway.gateway.protocol import (
 from local_mcp_gateway.gateway.routing import handlers, mcp_tasks
 from local_mcp_gateway.gateway.routing.handlers import ClientRequest, Resources
 from local_mcp_gateway.gateway.routing.input_required import PendingCalls, ask_until_complete
-from local_mcp_gateway.gateway.routing.mcp_tasks import (
-    TaskCaller,
-    TaskRequests,
-    shown_tasks,
-)
-from local_mcp_gateway.gateway.routing.server_info import (
-    declares,
-    discover_result,
-    initialize_result,
-)
-from local_mcp_gateway.gateway.upstreams import ANYBODY, Call, Caller, ProgressTokens, Upstream
-from local_mcp_gateway.store import CatalogKind, ClientToken, Prefix
+from local_mcp_gateway.gateway.routing.mcp_tasks import TaskCaller, TaskRequests, shown_tasks
+from local_mcp_gateway.gateway.routing.server_info import declares, discover_result
+from local_mcp_gateway.gateway.upstreams import ANYBODY, Call, Caller, Upstream
+from local_mcp_gateway.store import CatalogKind, Prefix
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog import HeaderParam
-    from local_mcp_gateway.gateway.clients import Limiter, Session, Sessions
+    from local_mcp_gateway.gateway.clients import Session, Sessions
     from local_mcp_gateway.gateway.routing.broker import Subscribers
-    from local_mcp_gateway.gateway.routing.call_log import CallLog
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.sharing import Sharing
     from local_mcp_gateway.gateway.tasks import TaskScope
@@ -414,116 +400,3 @@ def _refusal(request: ClientRequest, route: Route) -> Answer:
     request.server = route.server
     data = {"server": route.server, "tool": route.key}
     return failure(HELD, held_message(route.server, route.key), data)
-
-
-class Cancellation:
-    """Cancels the task that created it; `requested` tells that from other cancellations of the task."""
-
-    __slots__ = ("_task", "reason", "requested")
-
-    def __init__(self) -> None:
-        self.reason: str | None = None
-        """Why the gateway itself has ended the request, to tell its client."""
-        task = asyncio.current_task()
-        assert task is not None, "a server runs each request in a task"
-        self._task = task
-        self.requested = False
-
-    def ask(self) -> None:
-        """Cancel the request: its client no longer wants a response."""
-        self.requested = True
-        self._task.cancel()
-
-    def end(self, reason: str) -> None:
-        """Cancel the request, whose client still waits for a response."""
-        self.reason = reason
-        self.ask()
-
-    def take_back(self) -> None:
-        """Let the task continue after the cancelled request."""
-        self._task.uncancel()
-
-
-class Dispatcher:
-    """Dispatches each client message. `tasks` hold those that outlive a message."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        router: Router,
-        calls: CallLog,
-        limiter: Limiter,
-        tokens: ProgressTokens,
-        tasks: TaskScope,
-        introduce: Callable[[Session], None],
-    ) -> None:
-        self.tasks = tasks
-        self._introduce = introduce
-        self._registry = registry
-        self._router = router
-        self._calls = calls
-        self._limiter = limiter
-        self._tokens = tokens
-
-    async def initialize(self, session: Session) -> Answer:
-        """Respond to `initialize`, after waiting a while for servers that were never connected."""
-        self._introduce(session)
-        members = await self._registry.introduced(session.profile)
-        self._router.connect_own(session)
-        session.greeted = True
-        return jsonrpc.success(initialize_result(session.version, members))
-
-    async def answer(self, request: ClientRequest, cancellation: Cancellation) -> Answer | None:
-        """Handle a request in its own task; None where its client has cancelled it.
-
-        A client whose session has ended has cancelled nothing, and is told.
-        """
-        began_ns = time.perf_counter_ns()
-        session, identity = request.session, request.identity
-        answer: Answer | None = None
-        if session is not None:
-            session.running[identity] = cancellation.ask
-        refused, counters = self._limiter.begin(request.method, request.profile, request.token_id)
-        try:
-            answer = await self._router.handle(request) if refused is None else refused
-        except asyncio.CancelledError:
-            if not cancellation.requested:
-                raise
-            cancellation.take_back()
-            ended = session is not None and session.ended
-            reason = "The session has ended, and this request with it" if ended else None
-            if (reason := cancellation.reason or reason) is not None:
-                answer = failure(jsonrpc.CANCELLED, reason)
-        finally:
-            self._limiter.end(counters)
-            if session is not None:
-                session.running.pop(identity, None)
-            self._calls.record(request, answer, began_ns)
-        return answer
-
-    def token_of(self, session: Session) -> ClientToken | None:
-        """Return the token that a session belongs to."""
-        return self._registry.tokens.get(session.token)
-
-    def on_notification(
-        self, profile: str, session: Session | None, message: Envelope, token: str = ""
-    ) -> None:
-        """Handle a client's notification, or its response to a server request.
-
-        An unknown notification goes to the server that it names, or else to all of the profile.
-        """
-        params = bytes(message.params)
-        if not message.method:
-            if session is not None:
-                session.answered(message)
-        elif message.method == "notifications/cancelled":
-            if session is not None:
-                with suppress(*jsonrpc.MALFORMED):  # it names no request
-                    session.cancel(params)
-        elif message.method == "notifications/progress":
-            self.tasks.start(self._tokens.forward_progress, params)
-        elif message.method != "notifications/initialized":
-            token = token if session is None else session.token
-            method = message.method
-            for upstream, known in self._router.targets_of(profile, session, token, method, params):
-                self.tasks.start(upstream.notify, method, known)
