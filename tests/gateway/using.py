@@ -33,6 +33,13 @@ async def names(running: Running, path: str = "/mcp", **headers: str) -> list[st
     return [tool["name"] for tool in body["result"]["tools"]]
 
 
+async def events(running: Running, message: Any, **headers: str) -> list[Any]:
+    """Post a message; return every message of the stream that answers it."""
+    reply = await running.post(message, **headers)
+    assert reply.content_type == "text/event-stream"
+    return [json.loads(event.data) for event in SseParser(10**6).feed(await reply.read())]
+
+
 class Stream:
     """Reads events one by one."""
 

@@ -7,16 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
-from mcp import Client, types
 
-from local_mcp_gateway.gateway.protocol.sse import SseParser
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import ServerDefinition, ToolSetting
 from tests.gateway.messages import HELLO, META, MODERN, call
-from tests.gateway.support import SERVERS, Running, gateway_of, http, process, stdio
-from tests.gateway.using import names, posted, session, use
+from tests.gateway.support import SERVERS, gateway_of, http, process, stdio
+from tests.gateway.using import events, names, session, use
 
 ODD = '{"name":"raw","arguments":{ "f": 1.0,"e":1e3, "u":"\\u00e9\\/","é": [ ]}, "later": {"x" :null}}'
 
@@ -49,13 +46,6 @@ async def test_an_error_passes_with_its_code_and_data(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         body = await (await running.post(call("tools/call", name="fail", arguments={}))).json()
         assert body["error"] == {"code": -32050, "message": "failed", "data": {"why": [1, 2]}}
-
-
-async def events(running: Running, message: Any, **headers: str) -> list[Any]:
-    """Post a message; return every message of the stream that answers it."""
-    reply = await running.post(message, **headers)
-    assert reply.content_type == "text/event-stream"
-    return [json.loads(event.data) for event in SseParser(10**6).feed(await reply.read())]
 
 
 @pytest.mark.parametrize("token", ["mine", 5])
@@ -114,42 +104,12 @@ async def test_a_hundred_calls_at_once_are_never_crossed(tmp_path: Path) -> None
             await asyncio.gather(*(one(number) for number in range(100)))
 
 
-async def test_a_changed_list_is_announced_once_and_fetched_anew(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        await running.post(
-            call("tools/list"), **await session(running)
-        )  # of a client that can as much
-        await running.kept("plain")
-        heard: list[Any] = []
-        arrived = anyio.Event()
-
-        async def listen(message: Any) -> None:
-            heard.append(message)
-            if isinstance(message, types.ToolListChangedNotification):
-                arrived.set()
-
-        async with Client(running.url, mode="legacy", message_handler=listen) as client:
-            await client.call_tool("grow", {"name": "new_tool"})
-            with anyio.fail_after(10):
-                await arrived.wait()
-            assert "new_tool" in [tool.name for tool in (await client.list_tools()).tools]
-        assert len([m for m in heard if isinstance(m, types.ToolListChangedNotification)]) == 1
-
-
 async def test_a_tool_that_says_something_else_than_before_is_told(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         await running.post(call("tools/call", name="grow", arguments={"name": "harmless"}))
         await running.post(call("tools/call", name="grow", arguments={"name": "changed"}))
         told = await running.heard("catalog.altered")
         assert told == {"server": "plain", "tools": ["echo"], "held": False}
-
-
-async def test_a_log_message_of_a_call_reaches_its_client(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        message = call("tools/call", name="log", arguments={})
-        told, _ = await events(running, message, **await session(running))
-        assert told["method"] == "notifications/message"
-        assert told["params"] == {"level": "warning", "data": "be careful"}
 
 
 async def test_an_unknown_method_goes_where_its_name_or_uri_leads(tmp_path: Path) -> None:
@@ -164,59 +124,6 @@ async def test_an_unknown_method_goes_where_its_name_or_uri_leads(tmp_path: Path
         for stray in ({}, {"name": "nobody"}, {"uri": "no://where"}):
             unknown = await (await running.post(call("extra/thing", **stray))).json()
             assert unknown["error"]["code"] == -32601
-
-
-async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-
-        async def roots(context: Any) -> types.ListRootsResult:
-            return types.ListRootsResult(roots=[types.Root(uri="file:///home/me")])  # type: ignore[arg-type]
-
-        async with Client(running.url, mode="legacy", list_roots_callback=roots) as client:
-            answer = await client.call_tool("ask", {"method": "roots/list"})
-            assert "file:///home/me" in str(answer.content)
-
-
-async def test_a_client_is_not_asked_what_it_cannot_answer(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        async with Client(running.url, mode="legacy") as client:
-            answer = await client.call_tool("ask", {"method": "sampling/createMessage"})
-            assert "does not support sampling" in str(answer.content)
-
-
-async def test_a_question_that_nobody_knows_passes_and_so_does_its_answer(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        headers = await session(running)
-        question = {"method": "acme/weigh", "params": {"what": [1.50]}, "later": True}
-        message = call("tools/call", 5, name="ask", arguments=question)
-        async with posted(running, headers, message) as stream:
-            _, asked = await stream.next()
-            assert (asked["method"], asked["params"]) == ("acme/weigh", {"what": [1.5]})
-            answer = {"jsonrpc": "2.0", "id": asked["id"], "result": {"kg": 7}}
-            assert (await running.post(answer, **headers)).status == 202
-            told = (await stream.next())[1]["result"]["content"][0]["text"]
-            assert json.loads(told) == {"kg": 7}
-
-
-async def ask(running: Running, headers: dict[str, str]) -> str:
-    """Let the server ask something in a call; return what it was answered."""
-    arguments = {"method": "elicitation/create", "params": {}}
-    reply = await running.post(call("tools/call", name="ask", arguments=arguments), **headers)
-    body = await reply.text()
-    return json.loads(body)["result"]["content"][0]["text"]  # type: ignore[no-any-return]
-
-
-async def test_a_question_goes_to_nobody_where_it_could_be_for_another_client(
-    tmp_path: Path,
-) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-        one, other = await session(running), await session(running)
-        long = call("tools/call", 77, name="sleep", arguments={"seconds": 60})
-        sleeping = asyncio.create_task(running.post(long, **other))
-        await running.wrote("sleeping ")
-        assert "No client is known" in await ask(running, one)
-        assert "does not support elicitation" in await ask(running, other)
-        sleeping.cancel()
 
 
 def app(name: str, page: str) -> ServerDefinition:

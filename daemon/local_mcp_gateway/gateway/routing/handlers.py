@@ -27,8 +27,8 @@ from local_mcp_gateway.store import CatalogKind, ClientToken
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.registry import Registry
+    from local_mcp_gateway.gateway.routing.subscribers import Subscribers
     from local_mcp_gateway.gateway.tasks import TaskScope
 
 

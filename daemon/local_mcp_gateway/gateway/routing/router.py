@@ -47,9 +47,9 @@ from local_mcp_gateway.store import CatalogKind, Prefix
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog import HeaderParam
     from local_mcp_gateway.gateway.clients import Session, Sessions
-    from local_mcp_gateway.gateway.routing.broker import Subscribers
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.sharing import Sharing
+    from local_mcp_gateway.gateway.routing.subscribers import Subscribers
     from local_mcp_gateway.gateway.tasks import TaskScope
 
 LIST_METHODS: Final = {
