@@ -180,6 +180,47 @@ def test_only_what_is_really_pending_in_the_folder_is_renumbered(five: Workshop)
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("to", "named", "free"), [(4, "0001_c", "0009_c"), (2, "0001_b", "0009_b")]
+)
+def test_numbers_that_are_squashed_twice_are_told_apart_by_hand(
+    shop: Workshop, to: int, named: str, free: str
+) -> None:
+    """`db renumber` moves to the end, and what is squashed ends with the name of the squash."""
+    for tag in ("0000_a", "0001_b", "0001_c", "0003_d", "0004_e"):
+        shop.add(tag, f"CREATE TABLE {tag[-1]} (x)")
+    with closing(open_scratch()) as connection:
+        connection.execute("BEGIN")
+        apply_all(connection, shop.read().migrations[:1])
+        connection.execute("COMMIT")
+        squash(shop.path, shop.read().migrations[to].tag)
+        (problem,) = Plan.read(shop.read(), Ledger(connection)).problems
+        assert problem.hint == (
+            f"What is squashed keeps its place: give meta/_squashed/{named}.sql a number that no other"
+            " migration has, and change its `tag` and `idx` in meta/_squashed/meta/_journal.json."
+        )
+        kept = shop.path / "meta" / "_squashed"
+        (kept / f"{named}.sql").rename(kept / f"{free}.sql")
+        journal = json.loads((kept / "meta" / "_journal.json").read_text())
+        (entry,) = [one for one in journal["entries"] if one["tag"] == named]
+        entry |= {"tag": free, "idx": 9}
+        (kept / "meta" / "_journal.json").write_text(json.dumps(journal))
+        done = migrated(connection, shop.path).pending
+    assert [m.tag[-1] for m in done] == ["b", "c", "d", "e"]
+
+
+def test_a_late_squashed_migration_is_not_to_be_renumbered(five: Workshop) -> None:
+    with closing(open_scratch()) as connection:
+        connection.execute("BEGIN")
+        apply_all(connection, [five.read().migrations[n] for n in (0, 3)])
+        connection.execute("COMMIT")
+        squash(five.path)
+        for problem in Plan.read(five.read(), Ledger(connection)).problems[:2]:
+            assert problem.code == "out_of_order"
+            assert problem.hint is not None
+            assert problem.hint.endswith("apply it with `db migrate --allow-out-of-order`.")
+
+
 def test_a_late_branch_among_squashed_migrations_of_drizzle_1_still_fits(tmp_path: Path) -> None:
     """A database has the branch that was merged second; the other one comes late, and before it."""
     ids = {"base": ["00000000-0000-0000-0000-000000000000"], "one": ["base"], "two": ["base"]}

@@ -138,6 +138,11 @@ class Migration(_File):
         is_v1 = self.path.name == "migration.sql"
         return self._below(f"{self.tag}/down.sql" if is_v1 else f"{self.tag}.down.sql")
 
+    @property
+    def is_squashed(self) -> bool:
+        """Return whether another migration has replaced it."""
+        return f"/{SQUASHED}/" in self.file
+
     def _below(self, name: str) -> str:
         _, squashed, _ = self.file.partition(f"/{SQUASHED}/")
         return f"{SQUASHED}/{name}" if squashed else name
