@@ -258,6 +258,16 @@ def test_an_error_in_a_squashed_migration_names_the_file_where_it_is(five: Works
     connection.close()
 
 
+def test_what_was_squashed_before_is_named_where_it_is(five: Workshop) -> None:
+    squash(five.path, TAGS[1])
+    squash(five.path, TAGS[3])
+    before, after, *_ = unsquashed(five.read()).migrations
+    for migration in (before, after):
+        assert migration.name == f"meta/_squashed/meta/_squashed/{migration.tag}.sql"
+        assert (five.path / migration.name).exists()
+        assert migration.down_name == migration.name.replace(".sql", ".down.sql")
+
+
 def test_what_the_tool_of_an_adopted_database_has_applied_since_is_still_seen(
     five: Workshop, scratch: sqlite3.Connection
 ) -> None:

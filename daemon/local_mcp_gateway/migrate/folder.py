@@ -129,23 +129,27 @@ class Migration(_File):
     @property
     def name(self) -> str:
         """Return the file's name in the folder, with the folders below it."""
-        is_v1 = self.path.name == "migration.sql"
-        return self._below(f"{self.tag}/migration.sql" if is_v1 else self.path.name)
+        return self._in_folder(self.path)
 
     @property
     def down_name(self) -> str:
         """Return the name of its down file, whether there is one or not."""
-        is_v1 = self.path.name == "migration.sql"
-        return self._below(f"{self.tag}/down.sql" if is_v1 else f"{self.tag}.down.sql")
+        name = "down.sql" if self._has_own_folder else f"{self.tag}.down.sql"
+        return self._in_folder(self.path.with_name(name))
 
     @property
     def is_squashed(self) -> bool:
         """Return whether another migration has replaced it."""
         return f"/{SQUASHED}/" in self.file
 
-    def _below(self, name: str) -> str:
-        _, squashed, _ = self.file.partition(f"/{SQUASHED}/")
-        return f"{SQUASHED}/{name}" if squashed else name
+    @property
+    def _has_own_folder(self) -> bool:
+        return self.path.name == "migration.sql"
+
+    def _in_folder(self, file: Path) -> str:
+        if self.is_squashed:
+            return f"{SQUASHED}/{str(file).partition(f'/{SQUASHED}/')[2]}"
+        return f"{self.tag}/{file.name}" if self._has_own_folder else file.name
 
     @property
     def down(self) -> Path | None:
