@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -12,10 +11,9 @@ import pytest
 from local_mcp_gateway.database import (
     commit_and_compare,
     database_bytes,
-    open_scratch,
+    kept_file,
     outside_transaction,
     reading,
-    require_written,
     staged_transaction,
     write_lock,
 )
@@ -90,21 +88,32 @@ def test_a_transaction_is_left_and_entered_again(database: Path) -> None:
         assert live.in_transaction
 
 
-def test_a_page_that_a_disk_lost_is_found_while_its_writer_is_open(database: Path) -> None:
-    with closing(open_scratch(database)) as scratch:
+def test_a_file_that_is_kept_is_written(database: Path) -> None:
+    with kept_file(database) as scratch:
+        scratch.execute("PRAGMA journal_mode=WAL").fetchall()  # as a migration may do
+        scratch.execute("INSERT INTO a VALUES (1)")
+    assert rows(database) == [(1,)]
+
+
+def lose_a_page(path: Path, page: int) -> None:
+    with kept_file(path) as scratch:
         scratch.execute("CREATE TABLE big (id INTEGER PRIMARY KEY, body TEXT)")
         scratch.executemany("INSERT INTO big (body) VALUES (?)", [("old" * 100,)] * 100)
-        scratch.commit()
-        require_written(scratch, database)
-        before = database.read_bytes()
+        before = path.read_bytes()
+        scratch.execute("BEGIN")
+        scratch.execute("CREATE TABLE more (x)")
         scratch.execute("UPDATE big SET body = replace(body, 'old', 'new')")
-        scratch.commit()
-        require_written(scratch, database)
-        with database.open("r+b") as file:
-            file.seek(-4096, os.SEEK_END)
-            file.write(before[-4096:])
-        with pytest.raises(DiskProblem, match="a write was lost"):
-            require_written(scratch, database)
+        scratch.execute("COMMIT")
+        at = page % (len(before) // 4096) * 4096
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(before[at : at + 4096])
+
+
+@pytest.mark.parametrize("page", [0, -1])
+def test_a_page_that_a_disk_lost_is_found_in_a_file_that_is_kept(database: Path, page: int) -> None:
+    with pytest.raises(DiskProblem, match="a write was lost"):
+        lose_a_page(database, page)
 
 
 def test_a_staged_file_is_whole_and_in_the_journal_mode_of_the_other(

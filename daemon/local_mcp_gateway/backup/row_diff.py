@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.backup.files import named_failures
-from local_mcp_gateway.database import open_scratch, reading, require_written, set_foreign_keys, uri
+from local_mcp_gateway.database import kept_file, reading, set_foreign_keys, uri
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.sql import quote
@@ -109,7 +108,7 @@ def rebase_rows(
     `database`. `prepare` registers what its checks and indexes call. Triggers do not run: what they
     wrote is among the rows that are carried over.
     """
-    with named_failures(target, doing="carry rows over into"), closing(open_scratch(target)) as new:
+    with named_failures(target, doing="carry rows over into"), kept_file(target) as new:
         prepare(new)
         new.execute("ATTACH ? AS live", (f"{uri(database)}?mode=ro",))
         new.execute("ATTACH ? AS base", (f"{uri(base)}?mode=ro&immutable=1",))
@@ -129,7 +128,6 @@ def rebase_rows(
             new.execute(sql)
         for name in ("live", "base"):
             new.execute(f"DETACH {name}")
-        require_written(new, target)
 
 
 def _carry(new: sqlite3.Connection, wanted: Iterable[str]) -> None:

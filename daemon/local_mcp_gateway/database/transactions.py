@@ -17,6 +17,7 @@ from local_mcp_gateway.database.connections import (
     is_empty,
     open_immutable,
     open_migration,
+    open_scratch,
     reading,
     set_foreign_keys,
     translated_errors,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local_mcp_gateway.database.connections import Connection
+    from local_mcp_gateway.errors import GatewayError
 
 EMPTYING_MS = 100
 """Longest wait for readers, in milliseconds, to empty the WAL after a COMMIT."""
@@ -85,19 +87,18 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
     """COMMIT, and raise Damaged unless a fresh connection reads the pages that were committed.
 
     A lost write may leave an older page in its place, which no check of the file's structure can find.
-    The comparison is skipped if another program has written since, or if the database is too large to
-    hold in memory. No signal stops the work.
+    The comparison is skipped if another program has written since, or if `pages` is None. No signal stops
+    the work.
     """
     connection.set_progress_handler(None, 0)
-    written = _commit(connection, small=database_bytes(path) <= COMPARED_BYTES)
+    written = _commit(connection)
     _empty_log(connection)
     if written is None:
         return
     with reading(path, locked=True) as reader:
         found = pages(reader)
-    unwritten = data_version(connection) == written.version
-    if found and unwritten and not found.agree(written):
-        raise Damaged(f"{path} does not read back as written: a write was lost.")
+    if data_version(connection) == written.version:
+        _require_same(found, written, path, Damaged)
 
 
 def _empty_log(connection: Connection) -> None:
@@ -117,28 +118,40 @@ def empty_log(path: Path) -> bool:
         return not reader.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
 
 
-def _commit(connection: Connection, *, small: bool) -> Pages | None:
-    """COMMIT; return the pages that were committed, for a small database."""
+def _commit(connection: Connection) -> Pages | None:
+    """COMMIT; return the pages that were committed, as `pages` does."""
     # Full-text indexes keep their last rows in memory until COMMIT, or until a savepoint.
     connection.execute("SAVEPOINT flush")
     connection.execute("RELEASE flush")
-    written = pages(connection) if small else None
+    written = pages(connection)
     connection.execute("COMMIT")
     return written
 
 
-def require_written(connection: Connection, path: Path) -> None:
-    """Raise DiskProblem unless a fresh connection reads what this one, on a file of ours, has committed.
+@contextmanager
+def kept_file(path: Path) -> Iterator[Connection]:
+    """Open a file that nobody else uses, and that is to take a database's place.
 
-    For a file that is to take a database's place. Skipped if it is too large to hold in memory.
+    At the end it raises DiskProblem unless a fresh connection reads what the block has committed. That is
+    skipped if `pages` is None.
     """
-    written = pages(connection) if path.stat().st_size <= COMPARED_BYTES else None
-    if written is None:
-        return
-    with reading(path, locked=True) as reader:
-        found = pages(reader)
-    if found and not found.agree(written):
-        raise DiskProblem(f"{path} does not read back as written: a write was lost.")
+    with closing(open_scratch(path)) as connection:
+        mode, version = _journal_mode(connection), data_version(connection)
+        yield connection
+        with reading(path, locked=True) as reader:
+            found = pages(reader)
+        written = pages(connection)
+        if data_version(connection) != version and _journal_mode(connection) == mode:
+            found = None  # the first page was lost, which counts commits: so it seems to be another program's
+        _require_same(found, written, path, DiskProblem)
+
+
+def _require_same(
+    found: Pages | None, written: Pages | None, path: Path, lost: type[GatewayError]
+) -> None:
+    """Raise an error of this kind unless a fresh connection has found the pages that were written."""
+    if written and not (found and found.agree(written)):
+        raise lost(f"{path} does not read back as written: a write was lost.")
 
 
 @contextmanager
@@ -196,7 +209,7 @@ def staged_transaction(
         connection.execute("PRAGMA journal_mode=DELETE").fetchall()
         begin(connection, foreign_keys=foreign_keys)
         yield connection
-        written = _commit(connection, small=staged.stat().st_size <= COMPARED_BYTES)
+        written = _commit(connection)
         connection.execute(f"PRAGMA journal_mode={mode}").fetchall()
     flush(staged)
     with closing(open_immutable(staged)) as reader:
@@ -206,9 +219,7 @@ def staged_transaction(
             raise DiskProblem(
                 f"{staged} does not read back as written: {error.message}", path=str(staged)
             ) from error
-        found = pages(reader) if written else None
-    if written and found and not found.agree(written):
-        raise DiskProblem(f"{staged} does not read back as written: a write was lost.")
+        _require_same(pages(reader), written, staged, DiskProblem)
 
 
 def _journal_mode(connection: Connection) -> str:
@@ -251,11 +262,15 @@ class Pages(NamedTuple):
 
 
 def pages(connection: sqlite3.Connection) -> Pages | None:
-    """Read every page through the connection's own cache; None where COMMIT may move pages.
+    """Read every page through the connection's own cache.
 
-    Needs memory of the database's size.
+    None where COMMIT may move pages, and for more than `COMPARED_BYTES`: it needs memory of that size.
     """
-    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+    count, size, moving = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "page_size", "auto_vacuum")
+    )
+    if moving or count * size > COMPARED_BYTES:
         return None
     content = connection.serialize()
     return Pages(content, data_version(connection))

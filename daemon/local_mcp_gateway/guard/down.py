@@ -12,9 +12,9 @@ from local_mcp_gateway.backup import list_backups, rows_lost, scratch_copy
 from local_mcp_gateway.database import (
     begin,
     commit,
+    kept_file,
     open_scratch,
     reading,
-    require_written,
     translated_errors,
 )
 from local_mcp_gateway.errors import DriftRefused, GatewayError, NoWayBack, UsageProblem
@@ -110,7 +110,7 @@ def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:
     For dev mode's rewind, whose folder has changed by now: the divergence has what was applied.
     """
     copy = context.database
-    with translated_errors(copy), closing(open_scratch(copy)) as scratch:
+    with translated_errors(copy), kept_file(copy) as scratch:
         context.prepare(scratch)
         begin(scratch)
         plan = DownPlan.make(
@@ -122,7 +122,6 @@ def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:
         )
         _revert(context, plan, scratch, None)
         commit(scratch)
-        require_written(scratch, copy)
 
 
 def _revert(

@@ -24,7 +24,7 @@ from local_mcp_gateway.backup import (
     temporary_file,
     temporary_path,
 )
-from local_mcp_gateway.database import open_scratch, reading, require_written, row_counts
+from local_mcp_gateway.database import kept_file, open_scratch, reading, row_counts
 from local_mcp_gateway.errors import HazardRefused, MigrationFailed
 from local_mcp_gateway.guard.guard import make_plan
 from local_mcp_gateway.guard.transaction import reading_backup
@@ -91,9 +91,10 @@ def rehearse_on(
     `backup`: it is a copy of that one. `migrated` is called with the tag after each migration. `is_kept`:
     the file is to take a database's place, so it raises DiskProblem if a write was lost.
     """
-    with reading_backup(context, backup) as untouched, closing(open_scratch(copy)) as scratch:
+    opened = kept_file(copy) if is_kept else closing(open_scratch(copy))
+    with reading_backup(context, backup) as untouched, opened as scratch:
         context.prepare(scratch)
-        rehearsal = Rehearsal.of(
+        return Rehearsal.of(
             plan,
             context.ledger(scratch),
             migrated=migrated,
@@ -104,9 +105,6 @@ def rehearse_on(
             requires=context.policy.requires,
             run=context,
         )
-        if is_kept:
-            require_written(scratch, copy)
-        return rehearsal
 
 
 def report_hazards(context: GuardContext, rehearsal: Rehearsal, backup: Backup | None) -> None:
