@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         secrets_in,
         secrets_in_url,
     )
+    from local_mcp_gateway.log.throttle import Throttle
     from local_mcp_gateway.log.writers import BackgroundWriter, Log, configure, log_to_file, rotated
 else:
     __getattr__ = exports(
@@ -48,6 +49,7 @@ else:
             "secrets_in",
             "secrets_in_url",
         ),
+        throttle=("Throttle",),
         writers=("BackgroundWriter", "Log", "configure", "log_to_file", "rotated"),
     )
 
@@ -63,6 +65,7 @@ __all__ = [
     "BackgroundWriter",
     "Emit",
     "Log",
+    "Throttle",
     "beginning",
     "configure",
     "ignore",

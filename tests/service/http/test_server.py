@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from local_mcp_gateway.service.http import LibraryWarnings
 from tests.harness import DEADLINE_S, GatewayProcess, Place
 
 SERVER = Path(__file__).with_name("waiting_server.py")
@@ -203,3 +205,14 @@ def test_a_large_head_passes_and_so_does_the_next_request(client: socket.socket)
                 assert part
                 answer += part
             assert answer.startswith(b"HTTP/1.1 200")
+
+
+def test_a_warning_that_cannot_be_formatted_raises_nothing_into_its_library(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told: list[object] = []
+    warnings = LibraryWarnings(lambda _, **fields: told.append(fields["message"]))
+    for args in (("x",), (7,)):
+        warnings.handle(logging.makeLogRecord({"msg": "%d files", "args": args}))
+    assert told == ["7 files"]
+    assert "'%d files'" in capsys.readouterr().err

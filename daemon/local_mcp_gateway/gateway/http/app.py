@@ -64,6 +64,7 @@ from local_mcp_gateway.gateway.routing import (
 )
 from local_mcp_gateway.gateway.tasks import TimerWheel, described
 from local_mcp_gateway.gateway.upstreams import CLIENT_HEADERS
+from local_mcp_gateway.log import Throttle
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Admission, Session, Sessions
@@ -85,8 +86,6 @@ REGISTER: Final = (
     " `Authorization: Bearer TOKEN`"
 )
 """The answer to a client that tries to register. Of all refusals, the SDKs show a person this text alone."""
-QUIET_S: Final = 10.0
-"""Refusals of one kind are logged once in this time, with their number: anybody may send thousands."""
 FOR_PEOPLE: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local MCP Gateway</title>'
     "<p>This is the address for MCP clients: put it into the configuration of yours. What the gateway"
@@ -122,8 +121,8 @@ class GatewayApp:
         self._broker = broker
         self._calls = calls
         self._admission = admission
-        self._refused: dict[str, tuple[float, int]] = {}
-        """Kind of refusal → when it was last logged, and how often it was repeated since."""
+        self._refusals = Throttle()
+        """By the kind of refusal: anybody may send thousands of requests."""
         self._hops = way
         self._status = status
         self._emit = emit
@@ -169,14 +168,10 @@ class GatewayApp:
         return http_request.plain(401, failure(INVALID_REQUEST, why))
 
     def _log_refusal(self, kind: str, why: str, http_request: HttpRequest) -> None:
-        now = time.monotonic()
-        last, repeated = self._refused.get(kind, (-QUIET_S, 0))
-        if now < last + QUIET_S:
-            self._refused[kind] = last, repeated + 1
-            return
-        self._refused[kind] = now, 0
-        more = {"repeated": repeated} if repeated else {}
-        self._emit("call.refused", reason=why, path=http_request.path, **more)
+        repeated = self._refusals.repeated(kind, time.monotonic())
+        if repeated is not None:
+            more = {"repeated": repeated} if repeated else {}
+            self._emit("call.refused", reason=why, path=http_request.path, **more)
 
     async def _from_gateway(self, http_request: HttpRequest, root: str, via: str) -> None:
         """Serve a request that came through another gateway; refuse it if it is a loop."""

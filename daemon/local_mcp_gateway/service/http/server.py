@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from local_mcp_gateway.log import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -279,42 +282,33 @@ async def _force(server: uvicorn.Server, second_signal: Callable[[], Awaitable[N
     await _end(server)
 
 
-QUIET_S: Final = 10.0
-MOST_REPORTED: Final = 256
-
-
 class LibraryWarnings(logging.Handler):
     """Turn the `logging` records of uvicorn, asyncio and other libraries into events of our log.
 
-    A repeated warning is logged once in `QUIET_S` with its count: without free descriptors asyncio repeats
-    one two thousand times a second.
+    A repeated warning is throttled: without free descriptors asyncio repeats one two thousand times a second.
     """
 
     def __init__(self, emit: Emit) -> None:
         super().__init__(logging.WARNING)
         self._event = emit
-        self._reported: dict[tuple[str, str], tuple[float, int]] = {}
-        """Library and message → when it was last logged, and how often it was repeated since."""
+        self._warnings = Throttle()
+        """By library and the first line of the message."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log one record; a malformed one never raises into the library."""
+        """Log one record; one that cannot be formatted is reported on stderr and raises nothing."""
         try:
             message = record.getMessage()
-            key = record.name, message.partition("\n")[0]
-            last, repeated = self._reported.get(key, (-QUIET_S, 0))
-            if record.created < last + QUIET_S:
-                self._reported[key] = last, repeated + 1
+            kind = record.name, message.partition("\n")[0]
+            repeated = self._warnings.repeated(kind, time.monotonic())
+            if repeated is None:
                 return
-            if len(self._reported) >= MOST_REPORTED:
-                self._reported.clear()
-            self._reported[key] = record.created, 0
             fields: dict[str, object] = {"library": record.name, "message": message}
             if repeated:
                 fields["repeated"] = repeated
             if record.exc_info:
                 fields["traceback"] = logging.Formatter().formatException(record.exc_info)
             self._event("library.warned", **fields)
-        except Exception:  # noqa: BLE001  the contract of logging.Handler
+        except Exception:  # noqa: BLE001  str() of what a library logs may raise anything
             self.handleError(record)
 
     def __enter__(self) -> Self:
