@@ -76,17 +76,29 @@ def test_a_file_that_is_written_in_pieces_is_applied_once_and_whole(
     assert "migration.hot_refused" not in gateway.names()
 
 
-def test_our_own_write_to_the_journal_does_not_wake_the_watcher(
+def test_our_own_write_to_the_journal_is_looked_at_once_and_applies_nothing(
     dev: tuple[Place, GatewayProcess],
 ) -> None:
     place, gateway = dev
-    gateway.until(lambda: gateway.names().count("guard.resolved") == 2)
-    place.folder.write("0104_one", "CREATE TABLE one (id INTEGER PRIMARY KEY);")
-    gateway.wait_for("migration.hot_applied")
-    place.folder.write("0105_two", "CREATE TABLE two (id INTEGER PRIMARY KEY);")
-    gateway.wait_for("migration.hot_applied", where=lambda event: event["tag"] == "0105_two")
-    # One for the start, one for the first look at the folder, one for each file.
-    assert gateway.names().count("guard.resolved") == 4
+    rounds = [BUNDLED, []]  # one for the start, one for the first look at the folder
+    wait_for_rounds(gateway, rounds)
+    for tag in ("0104_one", "0105_two"):
+        place.folder.write(tag, f"CREATE TABLE made_by_{tag} (id INTEGER PRIMARY KEY);")
+        rounds += [[tag], []]  # one applies it and writes the journal, one looks at that
+        wait_for_rounds(gateway, rounds)
+    assert place.run("db", "status").code == 0
+    assert gateway.stop() == 0
+    assert planned(gateway) == rounds
+
+
+def wait_for_rounds(gateway: GatewayProcess, rounds: list[list[str]]) -> None:
+    """Wait until the last two rounds had to apply what the last two of these say."""
+    gateway.until(lambda: planned(gateway)[-2:] == rounds[-2:], told=lambda: planned(gateway))
+
+
+def planned(gateway: GatewayProcess) -> list[list[str]]:
+    """Return what each round so far had to apply."""
+    return [event["pending"] for event in gateway.events if event["event"] == "guard.resolved"]
 
 
 def test_what_is_saved_while_another_file_is_applied_is_never_missed(

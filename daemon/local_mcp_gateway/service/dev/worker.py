@@ -1,8 +1,8 @@
 """Dev mode inside the worker: apply a saved migration while the gateway runs.
 
 Changes are applied one round at a time. Each round compares the folder's content, not the watcher's
-events: saves in quick succession become one round, and the worker's own write to the journal does not
-start another.
+events: saves in quick succession become one round. The worker's own write to the journal is followed by one
+more, which applies what was saved meanwhile, mostly nothing.
 
 The guard does the work while writers are paused: backup, rehearsal, all or nothing. When it refuses, the
 gateway keeps serving the old schema, and `problem` holds the error until it is fixed.
