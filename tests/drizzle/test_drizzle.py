@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,7 +104,7 @@ def test_either_side_goes_on_in_a_folder_of_any_prefix(
         return f'export const notes = sqliteTable("notes", {{ id: int().primaryKey(), {made} }});'
 
     zero.generate(place.folder.path, columns("a"), f"--prefix={prefix}")
-    for added, theirs in (("b", "c"), ("d", "e")):
+    for later_s, added, theirs in ((10, "b", "c"), (20, "d", "e")):
         before = place.run("db", "check")
         assert before.code == 0, before.stdout + before.stderr
         names = sorted("abcde"[: "abcde".index(added) + 1])
@@ -114,9 +113,8 @@ def test_either_side_goes_on_in_a_folder_of_any_prefix(
         schema.write_text(f"CREATE TABLE `notes` (`id` integer PRIMARY KEY NOT NULL, {wanted});")
         ours = place.run("db", "generate", "--schema", schema, "--name", added)
         assert ours.code == 0, ours.stderr
-        while prefix != "index" and time.time() < place.folder.journal()[-1]["when"] / 1000 + 1.1:
-            time.sleep(0.1)  # drizzle-kit names two migrations of one second alike
-        zero.generate(place.folder.path, columns(*names, theirs), f"--prefix={prefix}")
+        all_of_it = columns(*names, theirs)
+        zero.generate(place.folder.path, all_of_it, f"--prefix={prefix}", later_s=later_s)
         assert "Everything's fine" in zero.check(place.folder.path)
     tags = [entry["tag"] for entry in place.folder.journal()]
     assert tags == sorted(tags)
@@ -401,9 +399,8 @@ def test_a_squashed_drizzle_1_folder_is_gone_on_with_by_both_from_any_state(
     stamped_place: StampedPlace, one: Toolbox, count: int
 ) -> None:
     place, path = stamped_place, stamped_place.migrations
-    for added in ("", ", y: text()", ", y: text(), z: text()"):
-        one.generate(path, BASE % added, f"--name=m{len(added)}")
-        time.sleep(1.1)  # drizzle-kit names two migrations of one second alike
+    for second, added in enumerate(("", ", y: text()", ", y: text(), z: text()")):
+        one.generate(path, BASE % added, f"--name=m{second}", later_s=10 * second)
     tags = sorted(folder.name for folder in path.iterdir())
     old = place.root / "old"
     for tag in tags[:count]:
@@ -431,7 +428,7 @@ def test_a_squashed_drizzle_1_folder_is_gone_on_with_by_both_from_any_state(
         assert (report.state, report.drift) == ("current", ())
     checked = place.run("db", "check")
     assert checked.code == 0, checked.stdout
-    one.generate(path, BASE % ", y: text(), z: text(), w: text()", "--name=more")
+    one.generate(path, BASE % ", y: text(), z: text(), w: text()", "--name=more", later_s=30)
     assert "Everything's fine" in one.check(path)
     assert place.run("db", "migrate").code == 0
     assert place.run("db", "check").code == 0

@@ -31,6 +31,13 @@ client.close();
 """
 DRIVERS = {"libsql": _LIBSQL, "better-sqlite3": _BETTER_SQLITE3}
 """drizzle-orm's two drivers for a local file; each has a migrator of its own."""
+_CLOCK = """
+const Real = Date, later = 1000 * process.env.LATER_S;
+globalThis.Date = class Date extends Real {
+  constructor(...given) { super(...(given.length ? given : [Date.now()])); }
+  static now() { return Real.now() + later; }
+};
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,11 @@ class Toolbox:
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
         self._run(str(kit), "migrate", f"--config={config.name}")
 
-    def generate(self, migrations: Path, schema: str, *options: str) -> str:
-        """Run `drizzle-kit generate` on a schema in TypeScript, given as the body of its module."""
+    def generate(self, migrations: Path, schema: str, *options: str, later_s: int = 0) -> str:
+        """Run `drizzle-kit generate` on a schema in TypeScript, given as the body of its module.
+
+        It takes the time to be `later_s` later than it is, since it names two migrations of one second alike.
+        """
         module = self.folder / "generate.schema.ts"
         module.write_text(
             'import { desc, sql } from "drizzle-orm";\n'
@@ -66,6 +76,8 @@ class Toolbox:
             ' uniqueIndex } from "drizzle-orm/sqlite-core";\n'
             f"{schema}\n"
         )
+        clock = self.folder / "clock.cjs"
+        clock.write_text(_CLOCK)
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
         return self._run(
             str(kit),
@@ -74,6 +86,8 @@ class Toolbox:
             f"--schema={module.name}",
             f"--out={os.path.relpath(migrations, self.folder)}",
             *options,
+            NODE_OPTIONS=f"--require={clock}",
+            LATER_S=str(later_s),
         )
 
     def check(self, migrations: Path) -> str:
@@ -86,7 +100,7 @@ class Toolbox:
             f"--out={os.path.relpath(migrations, self.folder)}",
         )
 
-    def _run(self, *command: str) -> str:
+    def _run(self, *command: str, **env: str) -> str:
         done = subprocess.run(
             command,
             cwd=self.folder,
@@ -94,7 +108,7 @@ class Toolbox:
             text=True,
             timeout=120,
             check=False,
-            env={**os.environ, "NO_COLOR": "1"},
+            env={**os.environ, "NO_COLOR": "1", **env},
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
