@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -52,22 +51,26 @@ def test_an_entry_is_read_with_its_fields_in_the_order_in_which_they_were_told()
         assert list(line.fields.items()) == list(told.items())
 
 
-def test_a_batch_of_entries_reaches_a_journal_that_is_slower_than_we(tmp_path: Path) -> None:
+def test_a_batch_of_entries_waits_for_a_journal_that_is_behind(tmp_path: Path) -> None:
     path = str(tmp_path / "j")
     entries = [b"MESSAGE=%d\n" % number for number in range(1_000)]
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver,
         closing(Journal(path, patience_s=DEADLINE_S)) as journal,
+        closing(Journal(path, patience_s=0.05)) as another,
     ):
+        receiver.settimeout(DEADLINE_S)
         receiver.bind(path)
-        sender = threading.Thread(target=lambda: [journal.send(entry) for entry in entries])
+        earlier = 0
+        while another.send(b"MESSAGE=earlier\n"):
+            earlier += 1
+        sent: list[bool] = []
+        sender = threading.Thread(target=lambda: sent.extend(map(journal.send, entries)))
         sender.start()
-        received = []
-        for _ in entries:
-            time.sleep(0.0002)  # what the journal does with an entry
-            received.append(receiver.recv(100))
+        received = [receiver.recv(100) for _ in range(earlier + len(entries))]
         sender.join()
-    assert received == entries
+    assert all(sent)
+    assert received[earlier:] == entries
 
 
 def test_a_journal_that_takes_nothing_is_waited_for_once_and_used_again_when_it_does(
