@@ -10,13 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
-from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.service.admin.servers import altered_tools, list_servers
+from local_mcp_gateway.service.admin.servers import list_servers
 from local_mcp_gateway.store import cache, queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
 from tests.gateway.http.test_streams import WATCHED, subscribe
-from tests.gateway.messages import call
 from tests.gateway.processes import alive
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
 from tests.gateway.using import names, opened, session, use
@@ -115,65 +113,6 @@ async def test_profiles_show_what_they_hold_in_their_own_way(tmp_path: Path) -> 
         assert (await names(running))[0] == "echo"
 
 
-async def test_names_stay_with_their_servers_over_a_restart_until_a_person_orders_anew(
-    tmp_path: Path,
-) -> None:
-    described = tmp_path / "description"
-    described.write_text("")  # `first` has no tool `echo` yet
-    first = stdio("first", "plain.py", "--describe", str(described))
-    second = stdio("second", "plain.py")
-
-    async with gateway_of(tmp_path, first, second) as running:
-        await running.post(call("tools/list"))
-        assert "first__echo" not in await names(running)
-        described.write_text("It came later.")
-        await use(running, "grow", name="more")
-        await running.until(lambda: running.find("catalog.saved", lists=["tools"]))
-        assert {"echo", "first__echo", "grow", "second__grow"} <= set(await names(running))
-        await running.until(lambda: running.find("catalog.saved", profile="default"))
-    async with gateway_of(tmp_path, first, second) as running:
-        for _ in range(2):  # from what is remembered, and once both are met
-            shown = set(await names(running))
-            assert {"echo", "first__echo", "grow", "second__grow"} <= shown
-            assert not {"first__grow", "second__echo"} & shown
-            assert await use(running, "first__echo", a=1) == '{"a": 1}'
-            assert await use(running, "pid") != await use(running, "second__pid")
-        profile = await queries.get_profile(running.database, "default")
-        reordered = replace(profile, members=(Member("second"), Member("first")))
-        await queries.update_profile(running.database, "default", reordered)
-        await running.gateway.reload()
-        assert {"echo", "first__echo", "grow", "first__grow"} <= set(await names(running))
-
-
-async def test_names_that_held_in_an_order_do_not_hold_in_one_that_was_given_while_nothing_ran(
-    tmp_path: Path,
-) -> None:
-    described = tmp_path / "description"
-    described.write_text("")
-    first = stdio("first", "plain.py", "--describe", str(described))
-    async with gateway_of(tmp_path, first, stdio("second", "plain.py")) as running:
-        await names(running)
-        described.write_text("It came later.")
-        await use(running, "grow", name="more")
-        await running.kept("first", "It came later.")
-        assert "first__echo" in await names(running)
-        await running.heard("catalog.saved", profile="default")
-        running.said.clear()
-        await add(running, "third")
-        assert {"first__echo", "third__echo"} <= set(await names(running))
-        await running.heard("catalog.saved", profile="default")
-    async with ConnectionPool.open(tmp_path / "gateway.db") as database:
-        profile = await queries.get_profile(database, "default")
-        first_three = (profile.members[2], *profile.members[:2])
-        await queries.update_profile(database, "default", replace(profile, members=first_three))
-    async with gateway_of(tmp_path) as running:
-        assert {"echo", "first__echo", "second__echo"} <= set(await names(running))
-        await queries.remove_profile(running.database, "default")
-        await running.gateway.reload()
-        rows = await running.database.fetch_all("SELECT key FROM gateway_settings")
-        assert [key for (key,) in rows if key.startswith("names.")] == []
-
-
 @pytest.mark.parametrize("change", ["server off", "server gone", "profile empty", "tool hidden"])
 async def test_clients_hear_of_every_change_of_what_their_profile_shows(
     tmp_path: Path, change: str
@@ -263,26 +202,6 @@ async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path
         assert ok.duration_us > 0
         assert ok.request is None
         assert ok.response is None
-
-
-@pytest.mark.parametrize("kind", ["initialize", "tools"])
-@pytest.mark.parametrize("body", ["garbage", "[1,", "7", ""])
-async def test_a_remembered_list_that_somebody_edited_is_fetched_anew(
-    tmp_path: Path, kind: str, body: str
-) -> None:
-    async with gateway_of(tmp_path, PLAIN) as running:
-        before = await names(running)
-        await running.kept("plain", "echo")
-        async with running.database.transaction() as writer:
-            await writer.execute(
-                "UPDATE mcp_server_catalog_cache SET body = ? WHERE kind = ?", (body, kind)
-            )
-            await writer.execute("UPDATE approved_tools SET body = 'garbage'")
-        (server,) = await queries.list_servers(running.database)
-        await altered_tools(running.database, server.id)
-    async with gateway_of(tmp_path, PLAIN) as running:
-        assert (await running.heard("catalog.load_failed"))["server"] == "plain"
-        assert await names(running) == before
 
 
 @pytest.mark.parametrize("column", ["args", "env", "headers", "sandbox"])

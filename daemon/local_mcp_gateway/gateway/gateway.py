@@ -9,24 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.gateway.catalog import (
-    LISTS,
-    Lists,
-    NameTable,
-    ProfileView,
-    body_of,
-    hash_of,
-    items_of,
-    read_names,
-    validate,
-)
+from local_mcp_gateway.gateway.catalog import LISTS, ProfileView
+from local_mcp_gateway.gateway.catalog_cache import Approvals, CatalogCache
 from local_mcp_gateway.gateway.clients import Admission, Limiter, Session, Sessions
 from local_mcp_gateway.gateway.http import Application, GatewayApp
-from local_mcp_gateway.gateway.protocol import MALFORMED, Hops, encode, hops
+from local_mcp_gateway.gateway.protocol import Hops, hops
 from local_mcp_gateway.gateway.routing import (
     Broker,
     CallLog,
@@ -59,19 +47,13 @@ from local_mcp_gateway.gateway.upstreams import (
 )
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store import (
-    CatalogEntry,
     CatalogKind,
     ProfileDefinition,
     ServerDefinition,
     ServerKind,
     list_tokens,
-    load_approved,
-    load_catalogs,
     load_definitions,
-    load_names,
     opened_server,
-    save_catalogs,
-    save_names,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +61,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Tracer
 
+    from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.gateway.oauth import SignInStore, TokenSource
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.store import ClientToken
@@ -121,7 +104,8 @@ class Gateway:
         self._refreshes = TaskScope(self._failed)
         """Tasks that use the upstreams, and so end before them."""
         self.calls = CallLog(database, emit, options)
-        self.registry = Registry(options, self._keep_soon)
+        self._cache = CatalogCache(database, emit, self._tasks)
+        self.registry = Registry(options, self._cache.keep_names)
         self.sessions = Sessions(self._on_disconnect)
         self._admission = Admission(options, self._end_removed)
         subscribers, tokens = Subscribers(self.sessions), ProgressTokens()
@@ -201,7 +185,7 @@ class Gateway:
         """
         gateway = cls(database, options, emit, tracer, unseal)
         gateway._sign_ins = sign_ins
-        gateway.registry.kept = await gateway._kept_names()
+        gateway.registry.kept = await gateway._cache.names()
         async with AsyncExitStack() as stack:
             stack.push_async_callback(gateway.calls.flush)
             await stack.enter_async_context(gateway._refreshes)
@@ -239,8 +223,8 @@ class Gateway:
             fresh = {
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
-            approved = await self._approved()
-            await self._restore_catalogs(fresh, approved)
+            approvals = await self._cache.approvals()
+            await self._cache.restore(fresh.values(), approvals)
             before, shown = dict(registry.profiles), registry.shown()
             ending = [u for name, u in registry.upstreams.items() if name not in kept]
             staying = {name: registry.upstreams[name] for name in kept}
@@ -269,21 +253,19 @@ class Gateway:
                 stopping.create_task(self._sharing.end_of({upstream.name for upstream in ending}))
                 for upstream in ending:
                     stopping.create_task(upstream.stop())
-            released = self._judge_again(staying, approved)
+            released = self._judge_again(staying, approvals)
             touched = {upstream.name for upstream in ending} | fresh.keys() | released | judged
             self._announce(before, shown, touched)
             others = {t.id for t in tokens if policies.get(t.id, t.policy) != t.policy}
             self.broker.announce(registry.profiles, {CatalogKind.TOOLS}, others)
 
-    def _judge_again(
-        self, staying: Mapping[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
-    ) -> set[str]:
+    def _judge_again(self, staying: Mapping[str, Upstream], approvals: Approvals) -> set[str]:
         """Apply the present options and approvals; return the servers whose held tools have changed."""
         released = set()
         for name, upstream in staying.items():
             for each in (upstream, *(own for _, own in self.registry.owned_at(name))):
                 each.judge_by_options()
-                if each.catalog.approve(approved.get(upstream.definition.id, {})):
+                if each.catalog.approve(approvals.get(upstream.definition.id, {})):
                     released.add(name)
         return released
 
@@ -393,38 +375,6 @@ class Gateway:
         middlewares = () if source is None else (source,)
         return open_url(definition, events, max_message_bytes=limit, middlewares=middlewares)
 
-    async def _approved(self) -> dict[str, dict[str, bytes]]:
-        stored = await load_approved(self._database)
-        return {
-            server: {name: body.encode() for name, body in tools.items()}
-            for server, tools in stored.items()
-        }
-
-    async def _restore_catalogs(
-        self, fresh: dict[str, Upstream], approved: Mapping[str, Mapping[str, bytes]]
-    ) -> None:
-        """Load the stored catalogs and approvals into new upstreams."""
-        remembered: dict[str, dict[CatalogKind, str]] = {}
-        for entry in await load_catalogs(self._database):
-            remembered.setdefault(entry.server_id, {})[entry.kind] = entry.body
-        for upstream in fresh.values():
-            known = remembered.get(upstream.definition.id, {})
-            upstream.catalog.approve(approved.get(upstream.definition.id, {}))
-            if CatalogKind.INITIALIZE not in known:
-                continue  # never connected
-            try:
-                identity = msgspec.json.decode(known[CatalogKind.INITIALIZE], type=Identity)
-                lists: Lists = {
-                    kind: validate(kind, items_of(kind, known[kind])).items
-                    for kind in LISTS
-                    if kind in known
-                }
-            except MALFORMED as error:  # edited by hand
-                message = f"What is remembered of its lists is malformed: {error}"
-                self._emit("catalog.load_failed", server=upstream.name, message=message)
-                continue
-            upstream.restore_from_cache(identity, lists, approved.get(upstream.definition.id, {}))
-
     def _listed(
         self,
         upstream: Upstream,
@@ -443,50 +393,11 @@ class Gateway:
         if changed:
             registry.forget_views(registry.profiles_of(upstream.name))
         if changed or upstream.catalog.unsaved:
-            self._tasks.start(self._keep, upstream, changed)
+            self._cache.keep(upstream, changed)
         self.broker.announce(registry.profiles_of(upstream.name), announced)
-
-    async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
-        identity = encode(upstream.identity)
-        bodies = {CatalogKind.INITIALIZE: identity}
-        lists = upstream.catalog.lists or {}
-        bodies |= {kind: body_of(lists.get(kind, ())) for kind in changed.intersection(LISTS)}
-        entries = [
-            CatalogEntry(upstream.definition.id, kind, body.decode(), hash_of(body))
-            for kind, body in bodies.items()
-        ]
-        catalog = upstream.catalog
-        unsaved, catalog.unsaved = catalog.unsaved, set()
-        tools = [
-            (upstream.definition.id, name, catalog.approved[name].decode()) for name in unsaved
-        ]
-        try:
-            await save_catalogs(self._database, entries, tools)
-        except Error as error:
-            catalog.unsaved |= unsaved
-            self._emit("catalog.save_failed", server=upstream.name, message=str(error))
-        else:
-            self._emit("catalog.saved", server=upstream.name, lists=sorted(changed))
-
-    async def _kept_names(self) -> dict[str, NameTable]:
-        stored = await load_names(self._database)
-        found = {profile: read_names(text) for profile, text in stored.items()}
-        return {profile: each for profile, each in found.items() if each is not None}
 
     def _on_disconnect(self, session: Session) -> None:
         self.broker.on_disconnect(session)
-
-    def _keep_soon(self, kept: NameTable) -> None:
-        self._tasks.start(self._keep_names, kept)
-
-    async def _keep_names(self, kept: NameTable) -> None:
-        try:
-            text = kept.written() if kept.routes else None
-            await save_names(self._database, kept.profile.id, text)
-        except Error as error:
-            self._emit("catalog.save_failed", profile=kept.profile.name, message=str(error))
-        else:
-            self._emit("catalog.saved", profile=kept.profile.name)
 
     def _announce(
         self,
