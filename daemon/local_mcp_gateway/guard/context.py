@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.migrate import Plan, Step
+    from local_mcp_gateway.migrate import BatchOptions, Plan, Step
     from local_mcp_gateway.schema import Difference
 
 
@@ -121,6 +121,21 @@ class GuardContext(Run):
     def backup_folder(self) -> Path:
         """Return where this database's backups are."""
         return self.policy.backup_folder or self.database.resolve().parent / "backups"
+
+    @property
+    def batch_options(self) -> BatchOptions:
+        """Return how migrations are applied, in the rehearsal and live."""
+        from local_mcp_gateway.migrate import (
+            BatchOptions,  # a start with nothing pending does without
+        )
+
+        policy = self.policy
+        return BatchOptions(
+            in_dev=policy.journal_new_files,
+            compare_limit=policy.compare_limit_values,
+            prepare=self.prepare,
+            requires=policy.requires,
+        )
 
     def prepare(self, connection: Connection) -> None:
         """Register what migrations may use; raises ConfigProblem."""

@@ -201,13 +201,10 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                     result = apply_batch(
                         plan,
                         transaction.ledger,
+                        context.batch_options,
                         backup=backup.name if backup else None,
                         rehearsed=rehearsed,
-                        in_dev=context.policy.journal_new_files,
-                        compare_limit=context.policy.compare_limit_values,
                         untouched=untouched,
-                        prepare=context.prepare,
-                        requires=context.policy.requires,
                         run=context,
                     )
                 context.emit(

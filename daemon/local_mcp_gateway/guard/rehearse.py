@@ -97,12 +97,9 @@ def rehearse_on(
         return Rehearsal.of(
             plan,
             context.ledger(scratch),
+            context.batch_options,
             migrated=migrated,
-            in_dev=context.policy.journal_new_files,
-            compare_limit=context.policy.compare_limit_values,
             untouched=untouched,
-            prepare=context.prepare,
-            requires=context.policy.requires,
             run=context,
         )
 

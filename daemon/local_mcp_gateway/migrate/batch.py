@@ -11,7 +11,7 @@ after the rehearsal than before.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -39,6 +39,23 @@ if TYPE_CHECKING:
 COMPARE_LIMIT_VALUES = 2_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """How batches are applied, in a rehearsal and live alike."""
+
+    in_dev: bool = False
+    """The history marks the migrations as ones that dev mode may revert."""
+    compare_limit: int = COMPARE_LIMIT_VALUES
+    """The most values of a rebuilt table to compare."""
+    prepare: Prepare | None = None
+    """Registers what the migrations use, where they are replayed."""
+    requires: Callable[[sqlite3.Connection], None] | None = None
+    """Called after the last batch, before COMMIT; may raise."""
+
+
+DEFAULT_OPTIONS = BatchOptions()
+
+
 class BatchResult(NamedTuple):
     """What one transaction did; it may still be rolled back."""
 
@@ -53,26 +70,22 @@ class BatchResult(NamedTuple):
 def apply_batch(
     plan: Plan,
     ledger: Ledger,
+    options: BatchOptions = DEFAULT_OPTIONS,
     *,
     backup: str | None = None,
     rehearsed: BatchResult | None = None,
     watch: HazardWatch | None = None,
-    in_dev: bool = False,
-    compare_limit: int = COMPARE_LIMIT_VALUES,
     untouched: Callable[[], sqlite3.Connection] | None = None,
-    prepare: Prepare | None = None,
-    requires: Callable[[sqlite3.Connection], None] | None = None,
     run: Run = UNWATCHED,
 ) -> BatchResult:
     """Apply the plan's next batch and verify it, inside the transaction that the caller has begun.
 
     `rehearsed` is what the same batch did in a rehearsal: the schema must be the same, and the checks are
-    not repeated. `watch` observes a rehearsal; without one, `backup` is the name of the backup that is there, and what would
-    be refused with rows is only reported without it: the database is new, and the folder may be old and
-    applied elsewhere, where fixing a file would count as an edit. `compare_limit` is the most values of
-    a rebuilt table to compare; `untouched` opens a database with the content from before the batch, where
-    rows are counted if need be. `requires` is called after the last batch, and may raise. Raises MigrationFailed, ForbiddenStatement, VerificationFailed,
-    DoubleQuotedString, DiskProblem or Interrupted.
+    not repeated. `watch` observes a rehearsal; without one, `backup` is the name of the backup that is there,
+    and what would be refused with rows is only reported without it: the database is new, and the folder may
+    be old and applied elsewhere, where fixing a file would count as an edit. `untouched` opens a database
+    with the content from before the batch, where rows are counted if need be. Raises MigrationFailed,
+    ForbiddenStatement, VerificationFailed, DoubleQuotedString, DiskProblem or Interrupted.
     """
     connection = ledger.connection
     run.phases.begin("verify")
@@ -80,14 +93,14 @@ def apply_batch(
     compares = bool(before.rows) and rehearsed is None
     rebuilds = None
     if compares and any(may_rebuild(m.sql) for m in plan.batches[0].migrations):
-        rebuilds = watch_rebuilds(connection, compare_limit, run)
+        rebuilds = watch_rebuilds(connection, options.compare_limit, run)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)
     steps = run_batch(
         plan.batches[0],
         ledger,
         backup=backup,
-        event=APPLIED_IN_DEV if in_dev else "applied",
+        event=APPLIED_IN_DEV if options.in_dev else "applied",
         is_v1=plan.folder.is_v1,
         observer=watch or _Live(run, total, quotes=rehearsed is None, refuse=backup is not None),
         rebuilds=rebuilds,
@@ -103,11 +116,11 @@ def apply_batch(
         changes += tuple(rebuilds.changed)
     if watch is not None:
         watch.data_changed(changes)
-    if requires is not None and len(plan.batches) == 1:
-        requires(connection)
+    if options.requires is not None and len(plan.batches) == 1:
+        options.requires(connection)
     fingerprint = ledger.fingerprint()
     if rehearsed is None:
-        matches_migrations = _matches_migrations(plan, connection, before, prepare)
+        matches_migrations = _matches_migrations(plan, connection, before, options.prepare)
     elif rehearsed.fingerprint == fingerprint:
         matches_migrations = rehearsed.matches_migrations
     else:
@@ -351,20 +364,16 @@ class Rehearsal(NamedTuple):
         cls,
         plan: Plan,
         scratch: Ledger,
+        options: BatchOptions = DEFAULT_OPTIONS,
         *,
         migrated: Callable[[sqlite3.Connection, str], None] | None = None,
-        in_dev: bool = False,
-        compare_limit: int = COMPARE_LIMIT_VALUES,
         untouched: Callable[[], sqlite3.Connection] | None = None,
-        prepare: Prepare | None = None,
-        requires: Callable[[sqlite3.Connection], None] | None = None,
         run: Run = UNWATCHED,
     ) -> Rehearsal:
         """Apply everything pending to a database that nobody else uses and that may be lost.
 
         `migrated` is called with the tag after each migration, inside its transaction; `untouched` opens
-        what the database is a copy of. Raises what the live
-        run would raise.
+        what the database is a copy of. Raises what the live run would raise.
         """
         begun = perf_counter()
         watch = HazardWatch(plan, run, migrated)
@@ -375,12 +384,9 @@ class Rehearsal(NamedTuple):
             one = apply_batch(
                 plan,
                 scratch,
+                options,
                 watch=watch,
-                in_dev=in_dev,
-                compare_limit=compare_limit,
                 untouched=None if done else untouched,
-                prepare=prepare,
-                requires=requires,
                 run=run,
             )
             commit(scratch.connection)
