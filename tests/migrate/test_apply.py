@@ -423,10 +423,9 @@ def test_a_file_without_transaction_may_hold_nothing_else(shop: Workshop) -> Non
 def test_a_replay_has_the_schema_and_nothing_of_the_ledger(shop: Workshop) -> None:
     shop.add("0000_a", "CREATE TABLE a(x);")
     shop.add("0001_b", "-- guard: no-transaction\nVACUUM;")
-    connection = replay(shop.read().migrations)
-    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("a",)]
-    assert not connection.in_transaction
-    connection.close()
+    with replay(shop.read().migrations) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("a",)]
+        assert not connection.in_transaction
 
 
 def test_a_database_of_drizzle_1_gets_its_names_too(tmp_path: Path) -> None:

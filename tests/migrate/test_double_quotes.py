@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ class Refuser(Observer):
 
 
 def replay_refusing(shop: Workshop) -> None:
-    with closing(replay(())) as connection:
+    with replay(()) as connection:
         for migration in shop.read().migrations:
             extend(connection, migration, Refuser())
 
@@ -77,7 +76,7 @@ def test_a_file_is_named_with_its_folder_where_each_has_one(tmp_path: Path) -> N
     file.write_text('CREATE TABLE a(x CHECK ("x" <> "y"));')
     [migration] = read_folder(tmp_path).migrations
     with (
-        closing(replay(())) as connection,
+        replay(()) as connection,
         pytest.raises(DoubleQuotedString, match=r"^20240101000000_a/migration\.sql, line 1"),
     ):
         refuse_double_quoted(connection, migration, migration.statements[0])

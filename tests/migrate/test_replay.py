@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 
 import pytest
 
@@ -44,7 +43,7 @@ def test_a_schema_that_is_nowhere_is_compared_with_the_nearest(
 def test_a_replay_that_fails_takes_back_only_the_last(three: Workshop) -> None:
     three.add("0003_bad", "CREATE TABLE c (x); CREATE TABLE a (x);")
     *good, bad = three.read().migrations
-    with closing(replay(good)) as memory:
+    with replay(good) as memory:
         with pytest.raises(MigrationFailed):
             extend(memory, bad)
         tables = memory.execute("SELECT name FROM sqlite_schema ORDER BY name").fetchall()

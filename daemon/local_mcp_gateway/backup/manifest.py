@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from itertools import compress
 from operator import not_
@@ -316,16 +316,14 @@ def publish(backup: Backup, temporary: Path) -> None:
     The manifest is written and flushed first. Killed before the first rename: nothing is listed. Killed
     between the two: `clean_up` does the second. On an error neither name remains.
     """
-    with _manifest_file(backup) as prepared:
-        try:
-            temporary.rename(backup.path)
-            flush(backup.path.parent)
-            prepared.rename(backup.manifest)
-            flush(backup.path.parent)
-        except BaseException:
-            backup.manifest.unlink(missing_ok=True)
-            backup.path.unlink(missing_ok=True)
-            raise
+    with _manifest_file(backup) as prepared, ExitStack() as undo:
+        undo.callback(backup.path.unlink, missing_ok=True)
+        undo.callback(backup.manifest.unlink, missing_ok=True)
+        temporary.rename(backup.path)
+        flush(backup.path.parent)
+        prepared.rename(backup.manifest)
+        flush(backup.path.parent)
+        undo.pop_all()
 
 
 def record_attempt(backup: Backup, before: str | None) -> Backup:

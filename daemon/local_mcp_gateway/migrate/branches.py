@@ -8,7 +8,6 @@ that writes rows commutes only with those that do not name its tables, since a r
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +144,7 @@ def why_order_matters(
 def _applied(
     base: Sequence[Migration], chain: Sequence[Migration], prepare: Prepare | None
 ) -> tuple[Schema, list[Step]]:
-    with closing(replay(base, prepare=prepare, schema_only=True)) as connection:
+    with replay(base, prepare=prepare, schema_only=True) as connection:
         connection.execute("BEGIN")
         steps = []
         for migration in chain:

@@ -78,7 +78,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
         warnings += _chain(folder)
     before = Schema()
     snapshots = _Snapshots(folder, prepare)
-    with closing(replay((), prepare=prepare)) as connection:
+    with replay((), prepare=prepare) as connection:
         for at, migration in enumerate(folder.migrations):
             kept = [kept for text in migration.texts if (kept := kept_instead(connection, text))]
             try:

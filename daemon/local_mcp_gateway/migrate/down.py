@@ -9,7 +9,6 @@ applied, so that it works after the file is gone. A migration that cannot change
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -141,9 +140,8 @@ class DownPlan:
         found = inspect(ledger.connection)
         drift = find_drift(resolution, ledger, prepare)
         remaining = applied[: len(applied) - len(chain)]
-        with closing(
-            replay((entry.migration for entry in remaining), prepare=prepare, schema_only=True)
-        ) as memory:
+        kept = (entry.migration for entry in remaining)
+        with replay(kept, prepare=prepare, schema_only=True) as memory:
             expected = inspect(memory)
         statements = [statement.text for one in reversals for statement in split(one.sql)]
         hazards = hazards_of(statements, found, expected)

@@ -116,7 +116,7 @@ def schema_of(
         raise HistoryRefused(problems)
     tags = [migration.tag for migration in folder.migrations]
     last = len(tags) if to is None else tags.index(to) + 1
-    with closing(replay(folder.migrations[:last], prepare=prepare)) as connection:
+    with replay(folder.migrations[:last], prepare=prepare) as connection:
         return inspect(connection)
 
 
@@ -238,7 +238,7 @@ def rewrite_snapshots(
     rewritten = []
     previous = FIRST
     tags = list(kept)
-    with closing(replay((), prepare=prepare)) as connection:
+    with replay((), prepare=prepare) as connection:
         for migration in folder.migrations:
             extend(connection, migration)
             if migration.tag not in kept:
@@ -299,7 +299,7 @@ def schema_at(folder: Folder, node: Node, *, prepare: Prepare | None = None) -> 
     """Return the schema that a migration and those that it builds on make, without other branches."""
     tags = {node.migration.tag, *node.before}
     chain = [migration for migration in folder.migrations if migration.tag in tags]
-    with closing(replay(chain, prepare=prepare)) as connection:
+    with replay(chain, prepare=prepare) as connection:
         return inspect(connection)
 
 

@@ -112,7 +112,7 @@ def outcome_of(
                 prepare(connection)
             _surround(connection, seed, real)
 
-        with closing(replay(migrations, prepare=prepared)) as connection:
+        with replay(migrations, prepare=prepared) as connection:
             # A text need not be UTF-8; each has to differ from every other.
             connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
             return _read(connection)

@@ -8,7 +8,6 @@ costs neither inspection nor replay. Where the texts differ, the schema models a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import (
@@ -255,7 +254,7 @@ def find_drift(
 
     applied = (entry.migration for entry in resolution.applied)
     try:
-        with closing(replay(applied, prepare=prepare, schema_only=True)) as expected:
+        with replay(applied, prepare=prepare, schema_only=True) as expected:
             return compare(inspect(expected), inspect(ledger.connection))
     except (MigrationFailed, ForbiddenStatement):
         return ()  # applied out of order, say: a replay says nothing about this one
@@ -274,7 +273,7 @@ def _find_applied_by_hand(
     live, wanted = inspect(ledger.connection), count_objects(ledger.connection)
     applied = (entry.migration for entry in resolution.applied)
     try:
-        with closing(replay(applied, prepare=prepare, schema_only=True)) as memory:
+        with replay(applied, prepare=prepare, schema_only=True) as memory:
             for migration in resolution.pending:
                 replay_on(memory, (migration,), schema_only=True)
                 if count_objects(memory) == wanted and not compare(inspect(memory), live):

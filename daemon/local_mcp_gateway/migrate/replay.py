@@ -6,8 +6,8 @@ the schema after each. It is inspected only if the number of objects agrees, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,28 +22,25 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema import Difference
 
 
+@contextmanager
 def replay(
     migrations: Iterable[Migration],
     *,
     prepare: Callable[[sqlite3.Connection], None] | None = None,
     run: Run = UNWATCHED,
     schema_only: bool = False,
-) -> sqlite3.Connection:
-    """Return a database in memory with these migrations applied; the caller closes it.
+) -> Iterator[sqlite3.Connection]:
+    """Open a database in memory with these migrations applied.
 
     `prepare` registers what the migrations call. Files without a transaction change no schema and are
     left out. Raises what applying them raises; `schema_only`: they ran elsewhere, so only if the schema cannot
     be made.
     """
-    connection = open_scratch()
-    try:
+    with closing(open_scratch()) as connection:
         if prepare is not None:
             prepare(connection)
         replay_on(connection, migrations, run=run, schema_only=schema_only)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        yield connection
 
 
 def replay_on(
@@ -69,14 +66,8 @@ def extend(
     if migration.directives.no_transaction:
         return ()
     connection.execute("BEGIN")
-    try:
-        with supervised(connection, observer=observer) as session:
-            step = run_migration(session, migration)
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-    return step.texts
+    with connection, supervised(connection, observer=observer) as session:
+        return run_migration(session, migration).texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +97,7 @@ def find_point(
     wanted = count_objects(live)
     matches: list[int] = []
     nearest, distance = 0, wanted
-    with closing(replay((), prepare=prepare)) as memory:
+    with replay((), prepare=prepare) as memory:
         for count in range(len(migrations) + 1):
             if count:
                 extend(memory, migrations[count - 1])
@@ -131,7 +122,7 @@ def differences_from(
 
     Raises MigrationFailed if they cannot be replayed.
     """
-    with closing(replay(migrations, prepare=prepare, schema_only=True)) as memory:
+    with replay(migrations, prepare=prepare, schema_only=True) as memory:
         return compare(inspect(memory), inspect(live))
 
 

@@ -22,7 +22,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -110,7 +109,7 @@ def draft_squash(
         return None
     _require_possible(folder, replaced, prepare)
     statements, carried = _find_statements(replaced, prepare)
-    with closing(replay(replaced, prepare=prepare)) as connection:
+    with replay(replaced, prepare=prepare) as connection:
         schema = inspect(connection)
     return Squash(
         folder,

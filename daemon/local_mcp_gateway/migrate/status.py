@@ -7,7 +7,7 @@ constraint or an expression. None of them reads an existing row, so a start may 
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -237,7 +237,7 @@ def hazards_of_pending(
     found: dict[str, tuple[Hazard, ...]] = {}
     if not done and reader is None:  # a new database has nothing to lose
         return found
-    with suppress(GatewayError), closing(replay(done, prepare=prepare, schema_only=True)) as memory:
+    with suppress(GatewayError), replay(done, prepare=prepare, schema_only=True) as memory:
         before: Schema | None = None
         for migration in plan.pending:
             kept = tuple(

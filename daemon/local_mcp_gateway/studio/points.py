@@ -28,6 +28,7 @@ from local_mcp_gateway.studio.tables import READING_S, STEPS, count_rows, list_t
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from markupsafe import Markup
 
@@ -86,18 +87,18 @@ def _connected(powers: Powers, now: Standing, name: str) -> Iterator[Connection]
         with opened(powers) as connection:
             yield connection
         return
-    with closing(_opened(powers, now, name)) as connection:
+    with _opened(powers, now, name) as connection:
         end = time.monotonic() + READING_S
         connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
         yield connection
 
 
-def _opened(powers: Powers, now: Standing, name: str) -> Connection:
+def _opened(powers: Powers, now: Standing, name: str) -> AbstractContextManager[Connection]:
     if name == NOTHING:
-        return open_scratch()
+        return closing(open_scratch())
     if name.startswith(BACKUP):
         backup = find_backup(powers.database, name.removeprefix(BACKUP), powers.backups)
-        return open_immutable(backup.path)
+        return closing(open_immutable(backup.path))
     known = migrations_of(now)
     tags = [migration.tag for migration in known]
     tag = name.removeprefix(MIGRATION)
