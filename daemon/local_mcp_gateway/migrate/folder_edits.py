@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_mcp_gateway.database import has_content, reading
+from local_mcp_gateway.database import flush, has_content, reading
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
@@ -122,7 +122,7 @@ def _write_v1(
         hidden.rename(place)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    _flush(path)
+    flush(path)
     return WrittenMigration(tag, tuple(place / file for file, data in texts.items() if data))
 
 
@@ -183,8 +183,8 @@ def drop_migration(folder: Folder, migration: Migration) -> tuple[Path, ...]:
     removed = [file for file in files if file.exists()]
     for file in removed:
         file.unlink()
-    _flush(folder.path)
-    _flush(journal.parent)
+    flush(folder.path)
+    flush(journal.parent)
     return tuple(removed)
 
 
@@ -193,17 +193,9 @@ def _drop_v1(migration: Migration) -> tuple[Path, ...]:
     removed = tuple(sorted(file for file in place.rglob("*") if file.is_file()))
     hidden = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     place.rename(hidden)
-    _flush(hidden.parent)
+    flush(hidden.parent)
     shutil.rmtree(hidden)
     return removed
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)

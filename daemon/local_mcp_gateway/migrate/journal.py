@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from local_mcp_gateway.database import flush
 from local_mcp_gateway.errors import Problem, ProblemCode
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import open_file, read_bytes
@@ -116,11 +117,7 @@ def replace_durably(file: Path, data: bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-    descriptor = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(file.parent)
 
 
 def _what_is_wrong(item: object) -> str | None:

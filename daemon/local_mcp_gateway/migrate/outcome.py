@@ -15,6 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.statements import BREAKPOINT
 from local_mcp_gateway.sql import literal, quote, quote_all
 
 if TYPE_CHECKING:
@@ -305,6 +306,6 @@ def _literal(value: object) -> str:
     if not isinstance(value, str):
         text = repr(value)
         return {"inf": "9e999", "-inf": "-9e999"}.get(text, text)
-    if value.translate(_SAFE_CONTROLS).isprintable() and "--> statement-breakpoint" not in value:
+    if value.translate(_SAFE_CONTROLS).isprintable() and BREAKPOINT not in value:
         return literal(value)
     return f"CAST(x'{value.encode('utf-8', 'surrogateescape').hex()}' AS TEXT)"

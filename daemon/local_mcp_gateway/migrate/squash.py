@@ -27,6 +27,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from local_mcp_gateway.database import flush
 from local_mcp_gateway.errors import (
     HistoryRefused,
     MigrationFailed,
@@ -254,9 +255,10 @@ def write_squash(squash: Squash) -> None:
         for path in (staged, *staged.rglob("*")):
             if os.geteuid() == 0:
                 os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
-            _flush(path)
+            if not path.is_symlink():
+                flush(path)
         _exchange(staged, real)
-        _flush(real.parent)
+        flush(real.parent)
     except OSError as error:
         elsewhere = "Squash a copy on another file system, and bring that back."
         hint = elsewhere if error.errno in _NO_EXCHANGE else "Try again."
@@ -354,13 +356,3 @@ def _exchange(one: Path, other: Path) -> None:
     if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), str(other))
-
-
-def _flush(path: Path) -> None:
-    if path.is_symlink():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
