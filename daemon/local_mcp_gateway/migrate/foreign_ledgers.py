@@ -4,9 +4,10 @@ Each tool is a row of `_TOOLS`: its table, the columns by which that is known (t
 `schema_migrations`), and a query with a row for each record, in the order in which they were written:
 version or name, what became of it, and the checksum of its file where the tool keeps one.
 
-    done     applied           undone   reverted since
-    failed   begun, never finished: the tool itself refuses to go on
-    up to    applied, with all before it (golang-migrate, a baseline of Flyway's, Alembic)
+    done      applied           undone   reverted since
+    failed    begun, never finished: the tool itself refuses to go on
+    up to     applied, with all before it (golang-migrate, Alembic)
+    baseline  the same, without a file of its own (Flyway)
 
 A record is matched by the key that the tool itself uses. One that no file matches, or whose file has
 changed since, contradicts the folder: then nothing is adopted.
@@ -85,6 +86,8 @@ class _Tool(NamedTuple):
     checksum: Callable[[bytes], str | int] | None = None
     lock: tuple[str, str] = ("", "")
     """A table, and a query that finds a row in it while the tool works, or since it was killed."""
+    by_revision: bool = False
+    """Its records are the heads of a graph, which the files describe."""
 
 
 _TOOLS = (
@@ -121,7 +124,7 @@ _TOOLS = (
         "installed_rank version type script checksum success",
         "SELECT coalesce(version, script), CASE WHEN NOT success THEN 'failed'"
         " WHEN type LIKE 'UNDO%' OR type = 'DELETE' THEN 'undone'"
-        " WHEN type LIKE '%BASELINE' THEN 'up to' ELSE 'done' END, iif(type = 'SQL', checksum, NULL)"
+        " WHEN type LIKE '%BASELINE' THEN 'baseline' ELSE 'done' END, iif(type = 'SQL', checksum, NULL)"
         " FROM flyway_schema_history WHERE version IS NOT NULL OR NOT success ORDER BY installed_rank",
         checksum=_flyway_checksum,
     ),
@@ -161,6 +164,7 @@ _TOOLS = (
         "alembic_version",
         "version_num",
         "SELECT version_num, 'up to', NULL FROM alembic_version",
+        by_revision=True,
     ),
     _Tool(
         "sql-migrate",
@@ -246,7 +250,7 @@ def _read(
             f"{table} says that {tool.name} is at work, or was killed.",
             hint=f"Let it end, or release its lock with {tool.name}.{_OR_SAY_IT}",
         )
-    if tool.name == "Alembic":
+    if tool.by_revision:
         tags = _up_to_revisions({record.key for record in records}, migrations, said)
     else:
         tags = _matched(tool, records, migrations, said, trust_files=trust_files)
@@ -271,11 +275,9 @@ def _matched(
     tags: set[str] = set()
     for key, record in last.items():
         found = (key and by_key.get(key)) or _renamed(tool, record, migrations)
-        up_to = record.state == "up to"
-        baseline = up_to and key is not None and tool.name == "Flyway"  # has no file
-        if found is None and not baseline:
+        if found is None and (record.state != "baseline" or key is None):
             raise _no_file(said, record.key)
-        if up_to and key is not None:
+        if record.state in {"up to", "baseline"} and key is not None:
             tags |= {m.tag for at, m in by_key.items() if at <= key}
         if found is not None:
             tags.add(found.tag)
