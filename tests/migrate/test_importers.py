@@ -176,7 +176,7 @@ def test_a_folder_of_drizzles_without_a_date_is_named(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "migration.sql").write_text("SELECT 1;")
     (problem,) = read_folder(tmp_path).problems
-    assert problem.message == "The first 14 digits of 0_init are no date and time."
+    assert problem.message == "The first 14 digits of 0_init are not a date and time."
 
 
 @pytest.mark.parametrize("form", [FolderFormat.PLAIN, FolderFormat.UPDOWN, FolderFormat.JOURNAL])

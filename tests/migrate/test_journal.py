@@ -22,8 +22,8 @@ def test_entries_are_added_and_everything_else_stays(shop: Workshop) -> None:
 @pytest.mark.parametrize(
     ("entry", "why"),
     [
-        ({"idx": 0, "when": 1, "tag": "../a"}, "is no file name"),
-        ({"idx": 0, "when": "soon", "tag": "a"}, "no number of milliseconds"),
+        ({"idx": 0, "when": 1, "tag": "../a"}, "is not a file name"),
+        ({"idx": 0, "when": "soon", "tag": "a"}, "not a number of milliseconds"),
         ({"idx": 0, "when": 1 << 70, "tag": "a"}, "beyond any date"),
         ({"when": 1}, "without a `tag`"),
         ("a", "not an object"),

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def gone(tag: str, name: str) -> Problem:
-    """Return the problem of an entry whose file is gone."""
+    """Return the problem of an entry whose file is missing."""
     return Problem(
         ProblemCode.MISSING,
         f"The journal lists {tag}, but {name} is not in the folder.",
@@ -75,7 +75,7 @@ def holds_nul(tag: str, name: str) -> Problem:
     """Return the problem of a file with a NUL byte."""
     return Problem(
         ProblemCode.BAD_ENCODING,
-        f"{name} holds a zero byte, so it is no UTF-8 text.",
+        f"{name} contains a zero byte, so it is not UTF-8 text.",
         f"Save {name} as UTF-8 (it may be UTF-16).",
         tag,
     )
@@ -85,7 +85,7 @@ def bad_stamp(tag: str) -> Problem:
     """Return the problem of a Drizzle 1.x folder whose name does not begin with a date."""
     return Problem(
         ProblemCode.BAD_JOURNAL,
-        f"The first 14 digits of {tag} are no date and time.",
+        f"The first 14 digits of {tag} are not a date and time.",
         "Rename the folder to <YYYYMMDDHHMMSS>_<name>.",
         tag,
     )

@@ -128,13 +128,13 @@ def _what_is_wrong(item: object) -> str | None:
     if not isinstance(tag, str) or not tag:
         return "without a `tag`"
     if _NO_NAME.search(tag):
-        return f"whose tag {tag!r} is no file name"
+        return f"whose tag {tag!r} is not a file name"
     if type(when) is not int and not (type(when) is float and when.is_integer()):
-        return f"({tag}) whose `when` is no number of milliseconds"
+        return f"({tag}) whose `when` is not a number of milliseconds"
     if not -_MOST_MS <= when <= _MOST_MS:
         return f"({tag}) whose `when` is beyond any date"
     if type(idx) is not int:
-        return f"({tag}) whose `idx` is no number"
+        return f"({tag}) whose `idx` is not a number"
     return None
 
 
@@ -176,7 +176,7 @@ def _malformed(what: str) -> Problem:
 
 
 def prisma_problems(folder: Path) -> tuple[Problem, ...]:
-    """Return why a folder of Prisma's is none for SQLite, as its lock file says."""
+    """Return why a folder of Prisma's is not for SQLite, as its lock file says."""
     text = (folder / PRISMAS_LOCK).read_text(errors="replace")
     provider = re.search(r'^\s*provider\s*=\s*"(\w+)"', text, re.MULTILINE)
     if provider is None or provider[1] in _DIALECTS:
