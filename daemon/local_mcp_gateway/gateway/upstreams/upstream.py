@@ -40,7 +40,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     SignInNeeded,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.gateway.upstreams.process import Activity
+from local_mcp_gateway.gateway.upstreams.starting import Settling, StartDeadline
 from local_mcp_gateway.log import Emit, redact_text
 from local_mcp_gateway.store import CatalogKind, ServerDefinition, ServerKind, Share
 
@@ -51,10 +51,6 @@ if TYPE_CHECKING:
 
 KEPT_LINES: Final = 20
 """How many of the server's last lines are kept for `server show`."""
-LOOKS: Final = 10
-"""How often a child that is starting is looked at within `connect_timeout_s`."""
-MOST_START_S: Final = 900.0
-"""How long a child may take to start, however busy it is."""
 PONG_S: Final = 5.0
 """How long a server that let a call time out may take to answer a ping."""
 OTHER_CLIENT: Final = "it is told the capabilities of another client"
@@ -78,9 +74,6 @@ class Hooks:
     """Returns whether a client subscribes to a resource of this server."""
 
 
-ROOTS_S: Final = 0.1
-"""How long a new connection to a server that asks waits for its question, and again after the roots were
-given: servers look at the folders first, refuse calls until then, and do not say when they are ready."""
 ENDED: Final = "the server was removed or the gateway stops"
 ANYBODY: Final = "anybody"
 """In place of a client without a session: it cannot be told from others after its call."""
@@ -133,10 +126,10 @@ class Upstream:
         self._wanted = asyncio.Event()
         self._waiters = ConnectionWaiters()
         self._timers = TimerWheel(min(1.0, self._call_timeout_s / 10))
-        self._settled = asyncio.Event()
-        """Set when calls may be sent: the server has what it asks for at the beginning."""
-        self._roots_asked = 0
-        self._roots_given = asyncio.Event()
+        self._settling = Settling()
+        self._start_deadline = StartDeadline(self._starts_slowly, self._events.failed)
+        self._told_slow = False
+        """Whether the log says that the present start is slow."""
         self._quiet = asyncio.Event()
         self._notifying = 0
         self._last_used = time.monotonic()
@@ -144,8 +137,6 @@ class Upstream:
         self._connection_tasks: TaskScope | None = None
         """Tasks that run as long as the connection."""
         self._checking = False
-        self._starting: int | None = None
-        """The process id of the child that is starting."""
 
     def judge_by_options(self) -> None:
         """Hold altered and new tools by the present options."""
@@ -314,8 +305,8 @@ class Upstream:
                         self._wanted.set()
                         async with asyncio.timeout(self._call_timeout_s):
                             connection = await self._waiters.wait()
-                    if not self._settled.is_set() and call.caller is not SILENT:
-                        await self._settled.wait()
+                    if not self._settling.done.is_set() and call.caller is not SILENT:
+                        await self._settling.done.wait()
                     with Deadline(self._timers, self._call_timeout_s) as deadline:
                         call.extend = deadline.extend
                         return await connection.request(call)
@@ -408,12 +399,14 @@ class Upstream:
 
     async def _one_connection(self) -> str | None:
         """Connect and stay until the connection is lost. Return why, or None after an idle stop."""
-        self.state, self.retry_at = UpstreamState.CONNECTING, None
-        began = time.perf_counter()
+        self.state, self.retry_at, self._told_slow = UpstreamState.CONNECTING, None, False
+        began, limit_s = time.perf_counter(), self._options.connect_timeout_s
         async with AsyncExitStack() as stack:
             stack.callback(self._went_down)
             try:
-                connection = await self._connect(stack)
+                async with self._start_deadline.within(limit_s, self.stderr_lines):
+                    opening = self._open(self.definition, self._events)
+                    connection = await stack.enter_async_context(opening)
             except SignInNeeded as needed:
                 self.state = UpstreamState.NEEDS_SIGN_IN
                 return needed.reason
@@ -421,14 +414,15 @@ class Upstream:
                 return lost.reason
             except TimeoutError:
                 took_s = round(time.perf_counter() - began)
-                waited_s = max(self._options.connect_timeout_s, took_s)
+                waited_s = max(limit_s, took_s)
                 return f"it did not answer within {waited_s:g} s (upstream.connect_timeout_s)"
             async with TaskScope(self._events.failed) as tasks:
                 self._connection_tasks = tasks
                 self._came_up(connection, began)
                 tasks.start(self._keep_lists, connection)
-                if not self._settled.is_set():
-                    tasks.start(self._settle)
+                if not self._settling.done.is_set():
+                    listed, patience_s = self.catalog_sync.fetched, self._options.list_timeout_s
+                    tasks.start(self._settling.run, listed, patience_s, lambda: self.asks)
                 try:
                     reason = await self._until_lost_or_idle(connection)
                     if connection.sign_in is not None:
@@ -436,74 +430,22 @@ class Upstream:
                     return None if reason == OTHER_CLIENT else reason
                 finally:
                     self._connection = self._connection_tasks = None
-                    self._settled.set()  # what waits for it finds the connection lost
+                    self._settling.done.set()  # what waits for it finds the connection lost
 
-    async def _connect(self, stack: AsyncExitStack) -> Connection:
-        """Open the connection; a child may take longer than `connect_timeout_s` while it is busy.
-
-        `npx` and `uvx` download a server before its first start, which may take minutes.
-        """
-        self._starting = None
-        async with (
-            asyncio.timeout(self._options.connect_timeout_s) as deadline,
-            TaskScope(self._events.failed) as watching,
-        ):
-            watching.start(self._extend_while_busy, deadline)
-            try:
-                return await stack.enter_async_context(self._open(self.definition, self._events))
-            finally:
-                self._starting = None
-
-    async def _extend_while_busy(self, deadline: asyncio.Timeout) -> None:
-        """Put the deadline off whenever the child has done something, and say that it is starting."""
-        loop, limit_s = asyncio.get_running_loop(), self._options.connect_timeout_s
-        began, told = loop.time(), False
-        seen: Activity | None = None
-        lines = list(self.stderr_lines)
-        while True:
-            await asyncio.sleep(limit_s / LOOKS)
-            if self._starting is None:
-                continue
-            now = await asyncio.to_thread(Activity.of, self._starting)
-            took_s = loop.time() - began
-            if seen is None:
-                seen = now
-            elif now.is_progress_since(seen) or lines != list(self.stderr_lines):
-                deadline.reschedule(min(loop.time() + limit_s, began + MOST_START_S))
-                seen, lines = now, list(self.stderr_lines)
-            if took_s >= limit_s:
-                self.reason = f"it has been starting for {took_s:.0f} s"
-                self.reason += f": {lines[-1]}" if lines else ""
-                if not told:
-                    self._emit("upstream.starting", server=self.name, duration_ms=took_s * 1000)
-                told = True
+    def _starts_slowly(self, took_s: float, line: str | None) -> None:
+        """Say that a child is still starting, in the log once for each start."""
+        self.reason = f"it has been starting for {took_s:.0f} s" + (f": {line}" if line else "")
+        if not self._told_slow:
+            self._emit("upstream.starting", server=self.name, duration_ms=took_s * 1000)
+        self._told_slow = True
 
     def child_started(self, pid: int) -> None:
         """Record the child that is to answer."""
-        self._starting = pid
-
-    async def _settle(self) -> None:
-        """Let calls through once the lists have arrived, and the roots that it asked for before."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._options.list_timeout_s):
-                await self.catalog_sync.fetched.wait()
-                if self.asks:
-                    await asyncio.sleep(ROOTS_S)
-                while self._roots_asked:
-                    await self._roots_given.wait()
-                    await asyncio.sleep(ROOTS_S)
-        self._settled.set()
+        self._start_deadline.child_started(pid)
 
     async def gives_roots(self, asking: Awaitable[Answer]) -> Answer:
         """Return the client's roots; calls wait for them if the connection is new."""
-        self._roots_asked += 1
-        self._roots_given.clear()
-        try:
-            return await asking
-        finally:
-            self._roots_asked -= 1
-            if not self._roots_asked:
-                self._roots_given.set()
+        return await self._settling.gives_roots(asking)
 
     async def _keep_lists(self, connection: Connection) -> None:
         """Keep the lists fresh; if that fails, close the connection so that the next one starts over."""
@@ -531,9 +473,9 @@ class Upstream:
         if self.owner is None:
             self.user = None
         if known and not self.asks:
-            self._settled.set()
+            self._settling.done.set()
         else:  # it may ask for roots now, and calls would arrive before it has them
-            self._settled.clear()
+            self._settling.done.clear()
         self._wanted.clear()
         self._last_used = time.monotonic()
         self._hooks.connected(self)  # initial notifications go out before the waiting calls
