@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import quote
 
 from local_mcp_gateway.errors import (
@@ -44,10 +44,6 @@ from local_mcp_gateway.errors import (
     NotADatabase,
 )
 from local_mcp_gateway.regular_file import NotAFile, require_file
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 Connection: TypeAlias = sqlite3.Connection
 """The type that other packages pass on without knowing the engine."""

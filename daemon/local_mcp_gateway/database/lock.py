@@ -35,7 +35,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from local_mcp_gateway.database.connections import require_database_file, to_gateway_error
+from local_mcp_gateway.database.connections import (
+    require_database_file,
+    to_gateway_error,
+    translated_errors,
+)
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.json_input import parse_json
@@ -187,12 +191,8 @@ class DatabaseLock:
         self._accepted = {"device": lock.st_dev, "inode": 0, "lock_inode": lock.st_ino}
 
     def _record(self, record: dict[str, Any]) -> None:
-        try:
+        with translated_errors(self.path):
             _write(self._descriptor, record)
-        except OSError as error:
-            if (problem := to_gateway_error(error, self.path)) is None:
-                raise
-            raise problem from error
 
     def _kept(self) -> dict[str, object]:
         kept = {"last_stop": self._last_stop, "file": self._accepted}

@@ -41,8 +41,6 @@ from local_mcp_gateway.errors import DatabaseBusy, DatabaseGone, GatewayError, U
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
-
 
 Error = (sqlite3.Error, GatewayError)
 """What reading and writing raise, for callers that must not know the engine: a gateway error, or SQLite's

@@ -125,9 +125,7 @@ class GuardContext(Run):
     @property
     def batch_options(self) -> BatchOptions:
         """Return how migrations are applied, in the rehearsal and live."""
-        from local_mcp_gateway.migrate import (
-            BatchOptions,  # a start with nothing pending does without
-        )
+        from local_mcp_gateway.migrate import BatchOptions  # only what is pending needs it
 
         policy = self.policy
         return BatchOptions(

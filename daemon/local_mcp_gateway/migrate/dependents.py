@@ -23,7 +23,7 @@ from local_mcp_gateway.migrate.verify import Object, read_objects
 from local_mcp_gateway.sql import fold, quote, tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.lineage import Lineage
