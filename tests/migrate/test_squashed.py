@@ -215,10 +215,13 @@ def test_a_late_squashed_migration_is_not_to_be_renumbered(five: Workshop) -> No
         apply_all(connection, [five.read().migrations[n] for n in (0, 3)])
         connection.execute("COMMIT")
         squash(five.path)
-        for problem in Plan.read(five.read(), Ledger(connection)).problems[:2]:
-            assert problem.code == "out_of_order"
-            assert problem.hint is not None
-            assert problem.hint.endswith("apply it with `db migrate --allow-out-of-order`.")
+        problems = Plan.read(five.read(), Ledger(connection)).problems
+    assert [(problem.code, problem.tag) for problem in problems] == [
+        ("out_of_order", tag) for tag in TAGS[1:3]
+    ]
+    for problem in problems:
+        assert problem.hint is not None
+        assert problem.hint.endswith("apply it with `db migrate --allow-out-of-order`.")
 
 
 def test_a_late_branch_among_squashed_migrations_of_drizzle_1_still_fits(tmp_path: Path) -> None:
