@@ -122,12 +122,13 @@ class Registry(BaseHTTPRequestHandler):
             "/v0.1/servers/io.github.example%2Fissues/versions/1.0.0": ("deprecated", "1.0.0"),
         }
         found = entries.get(self.path)
-        body = b"<html>"
+        body = b"[" * 100_000 if "deep" in self.path else b"<html>"
         if found is not None:
             official = {"io.modelcontextprotocol.registry/official": {"status": found[0]}}
             answer = {"server": {**ISSUES, "version": found[1]}, "_meta": official}
             body = json.dumps(answer).encode()
-        self.send_response(200 if found or "odd" in self.path else 404)
+        strange = "odd" in self.path or "deep" in self.path
+        self.send_response(200 if found or strange else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -186,16 +187,36 @@ def test_a_server_of_a_registry_is_imported_by_its_name_and_asks_for_its_values(
     ("server", "path", "sentence"),
     [
         ("io.github.example/none", "", "has no server io.github.example/none."),
-        ("io.github.example/odd", "/", "cannot be asked: its answer is no JSON."),
-        ("io.github.example/issues", None, "and upstream.registry_url is not set."),
-        ("io.github.example/issues", ":1/", "upstream.registry_url is no URL"),
+        ("io.github.example/odd", "/", "cannot be asked: its answer is not JSON."),
+        ("io.github.example/deep", "", "cannot be asked: its answer is not JSON."),
     ],
 )
 def test_a_registry_that_does_not_help_is_told(
-    place: Place, registry: str, server: str, path: str | None, sentence: str
+    place: Place, registry: str, server: str, path: str, sentence: str
 ) -> None:
-    url = "" if path is None else "file:///etc" if path == ":1/" else registry + path
-    done = place.run("server", "import", server, env={"LMG_UPSTREAM__REGISTRY_URL": url})
+    env = {"LMG_UPSTREAM__REGISTRY_URL": registry + path}
+    done = place.run("server", "import", server, env=env)
+    assert done.code in (1, 2)
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("", "and upstream.registry_url is not set."),
+        ("file:///etc", "upstream.registry_url is not a URL: file:///etc."),
+        ("http://[x", "upstream.registry_url is not a URL: http://[x."),
+        ("http://127.0.0.1:x", "upstream.registry_url is not a URL: http://127.0.0.1:x."),
+        (
+            "http://127.0.0.1:9",
+            "The registry http://127.0.0.1:9 cannot be asked: Connection refused.",
+        ),
+    ],
+)
+def test_an_address_without_a_registry_is_told(place: Place, url: str, sentence: str) -> None:
+    env = {"LMG_UPSTREAM__REGISTRY_URL": url}
+    done = place.run("server", "import", "io.github.example/issues", env=env)
     assert done.code in (1, 2)
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,12 +7,12 @@ its `openapi.yaml`, v0.1.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
+from local_mcp_gateway.json_input import parse_json
 
 _RUNNERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "npm": (("npx", "-y"), "{identifier}@{version}"),
@@ -80,10 +80,10 @@ def ask_registry(registry_url: str, server: str) -> object:
 
     found = _ID.fullmatch(server)
     base = registry_url.rstrip("/").removesuffix("/v0.1")
-    if found is None or not base.startswith(("https://", "http://")):
+    if found is None or not _is_http(base):
         raise UsageProblem(
             f"{server} is looked up in an MCP registry, and upstream.registry_url is "
-            + (f"no URL: {registry_url}." if registry_url else "not set."),
+            + (f"not a URL: {registry_url}." if registry_url else "not set."),
             hint="`config set upstream.registry_url URL` sets it; or give the server's `server.json`.",
         )
     path = (
@@ -92,7 +92,7 @@ def ask_registry(registry_url: str, server: str) -> object:
     request = Request(base + path, headers={"Accept": "application/json"})  # noqa: S310  see above
     try:
         with urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310
-            return json.loads(answer.read(_MOST_BYTES))
+            return parse_json(answer.read(_MOST_BYTES))
     except HTTPError as error:
         with error:
             if error.code == 404:
@@ -102,13 +102,25 @@ def ask_registry(registry_url: str, server: str) -> object:
                 ) from None
             reason = f"it answers {error.code} {error.reason}"
     except (OSError, HTTPException) as error:
-        reason = str(getattr(error, "reason", error))
+        cause = getattr(error, "reason", error)
+        reason = getattr(cause, "strerror", None) or str(cause)
     except ValueError:
-        reason = "its answer is no JSON"
+        reason = "its answer is not JSON"
     raise UpstreamProblem(
         f"The registry {base} cannot be asked: {reason}.",
         hint="See `upstream.registry_url` with `config show`; or give the server's `server.json`.",
     )
+
+
+def _is_http(url: str) -> bool:
+    """Tell whether a request can be sent to this URL."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # an address or a port that cannot be
+        return False
 
 
 def status_in_registry(document: object) -> str | None:
