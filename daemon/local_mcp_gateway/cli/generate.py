@@ -275,7 +275,7 @@ def _report(written: WrittenMigration, made: Draft | None, *, as_json: bool) -> 
     help="The last migration to squash [default: the newest].",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@ui.as_json_option
 @click.pass_obj
 def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bool) -> int:
     """Replace the first migrations, up to and with TAG, by one that makes the same schema and rows.
@@ -311,10 +311,10 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
 
 def _show_squash(made: Squash, *, dry_run: bool) -> None:
     if made.carried is not None:
-        click.echo(
-            f"Every statement is carried over as it was: with the result alone, {made.carried}.",
-            err=True,
+        carried = (
+            f"Every statement is carried over as it was: with the result alone, {made.carried}."
         )
+        click.echo(ui.sentence(carried, err=True), err=True)
     for file in made.files:
         click.echo(str(file))
     if dry_run:
@@ -322,6 +322,9 @@ def _show_squash(made: Squash, *, dry_run: bool) -> None:
         click.echo(made.sql, nl=False)
         return
     click.echo(
-        f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')}). Keep"
-        " meta/_squashed for databases that have some of them; version control has the old folder."
+        ui.sentence(
+            f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')})."
+            " Keep meta/_squashed for databases that have some of them; version control has the old"
+            " folder."
+        )
     )

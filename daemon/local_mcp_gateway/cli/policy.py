@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -9,41 +10,24 @@ import click
 from local_mcp_gateway.cli.context import with_options
 from local_mcp_gateway.formats import counted
 
+_pattern = partial(click.option, multiple=True, metavar="PATTERN")
+_limit = partial(click.option, type=click.IntRange(min=0), metavar="N")
+
 policy_options = with_options(
-    click.option(
+    _pattern(
         "--tools",
         "allowed",
-        multiple=True,
-        metavar="PATTERN",
         help="Only these tools: a name, `git_*` or `SERVER/*`. Give all again; `--tools *` is all.",
     ),
-    click.option(
-        "--deny",
-        "denied",
-        multiple=True,
-        metavar="PATTERN",
-        help="Not these tools. Give all again; `--deny -` is none.",
-    ),
+    _pattern("--deny", "denied", help="Not these tools. Give all again; `--deny -` is none."),
     click.option(
         "--read-only/--read-write",
         "read_only",
         default=None,
         help="Only tools that change nothing, of servers with --trust-annotations.",
     ),
-    click.option(
-        "--per-minute",
-        "calls_per_minute",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="How many calls in a minute; 0: any number.",
-    ),
-    click.option(
-        "--at-once",
-        "calls_at_once",
-        type=click.IntRange(min=0),
-        metavar="N",
-        help="How many calls at once; 0: any number.",
-    ),
+    _limit("--per-minute", "calls_per_minute", help="How many calls in a minute; 0: any number."),
+    _limit("--at-once", "calls_at_once", help="How many calls at once; 0: any number."),
 )
 """The options of a policy; `policy_of` takes them out of a command's arguments again."""
 
