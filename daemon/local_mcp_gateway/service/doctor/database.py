@@ -1,0 +1,171 @@
+"""What is checked of the database and of what would bring it back: backups, copies, replica and keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from local_mcp_gateway.backup import list_backups, not_copied, read_record
+from local_mcp_gateway.database import read_holder
+from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.formats import counted, size
+from local_mcp_gateway.guard import get_status
+from local_mcp_gateway.service.doctor.finding import Finding
+from local_mcp_gateway.service.object_store import folder_of
+from local_mcp_gateway.service.options import register_sql
+from local_mcp_gateway.service.secrets import BucketKeys, check_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from local_mcp_gateway.config import Settings
+
+OLD_BACKUP_DAYS = 30
+
+
+def lock(settings: Settings) -> Iterator[Finding]:
+    """Tell who holds the database."""
+    holder = read_holder(settings.database_path)
+    if holder is None:
+        yield Finding("lock", "ok", "Nobody holds the database.")
+    else:
+        yield Finding(
+            "lock", "ok", f"Held by process {holder.pid} since {holder.since}: {holder.command}."
+        )
+
+
+def database(settings: Settings) -> Iterator[Finding]:
+    """Tell what a start would meet: its history, its schema, what is pending."""
+    seen = get_status(
+        settings.database_path,
+        settings.migrations_folder,
+        backup_folder=settings.backup_folder,
+        prepare=partial(register_sql, settings),
+    )
+    if seen.read_only:
+        hint = f"Let this user write it: chmod u+w {seen.database}."
+        yield Finding("database", "problem", f"{seen.database} can only be read.", hint)
+    for problem in seen.problems:
+        yield Finding("database", "problem", problem.message, problem.hint)
+    if seen.drift:
+        names = ", ".join(difference.object for difference in seen.drift[:3])
+        hint = seen.drift_hint or "See `db diff`."
+        yield Finding("database", "note", f"Its schema was changed by hand: {names}.", hint)
+    if seen.pending:
+        one = len(seen.pending) == 1
+        text = "1 migration is" if one else f"{len(seen.pending)} migrations are"
+        them = "it" if one else "them"
+        hint = f"The next start applies {them}; `db rehearse` tries {them} now."
+        yield Finding("database", "note", f"{text} pending.", hint)
+    if not (seen.problems or seen.drift or seen.pending):
+        yield Finding("database", "ok", f"{seen.state}, {len(seen.applied)} migrations applied.")
+
+
+def backups(settings: Settings) -> Iterator[Finding]:
+    """Tell how old the newest backup is."""
+    backups = list_backups(settings.database_path, settings.backup_folder)
+    if not backups:
+        yield Finding("backups", "note", "There is none yet.", "`db backup create` makes one.")
+        return
+    age = datetime.now(UTC) - datetime.fromisoformat(backups[0].created_at)
+    text = f"{len(backups)}, the newest {age.days} days old."
+    if age.days > OLD_BACKUP_DAYS:
+        yield Finding("backups", "note", text, "`db backup create` makes one.")
+    else:
+        yield Finding("backups", "ok", text)
+
+
+def copies(settings: Settings) -> Iterator[Finding]:
+    """Tell whether a lost machine would take the backups along; asks nothing of the network."""
+    url, folder = settings.backup.copy_to.rstrip("/"), settings.backup_folder
+    if not url:
+        hint = "`[backup] copy_to` copies them elsewhere, encrypted."
+        yield Finding("copies", "note", "Backups are on this machine alone.", hint)
+        return
+    place = folder_of(url, "backup.copy_to")
+    if place is None:
+        BucketKeys.of(settings, "backup").variables()
+    backups = list_backups(settings.database_path, folder)
+    record = read_record(settings.database_path, folder).at(url)
+    missing = not_copied(backups, record)
+    if (failure := record.failure) is not None:
+        text = f"{failure.message} That was at {failure.at}; {counted(len(missing), 'backup')} not copied."
+        yield Finding("copies", "problem", text, failure.hint)
+    elif missing:
+        text = f"{counted(len(missing), 'backup')} of {len(backups)} not copied to {url} yet."
+        yield Finding(
+            "copies", "note", text, "A running gateway does it; `db backup copy` does it now."
+        )
+    else:
+        there = ""
+        if times := sorted(record.copied.values()):
+            there = (
+                f" Copies from {times[0]} on, last compared with what is there {record.listed_at}."
+            )
+        text = f"{counted(len(backups), 'backup')}, all copied to {url}.{there}"
+        yield Finding("copies", "ok", text)
+    if place is not None and _same_disk(place, folder):
+        text = f"{place} is on the same disk as the backups."
+        yield Finding("copies", "note", text, "Take another disk, or s3://bucket/path.")
+    key = settings.copy_key_file
+    if key.exists():
+        text = f"{key} opens the copies, and a lost machine takes it along."
+        hint = "Keep a copy of it elsewhere; here it is needed for a restore only."
+        yield Finding("copies", "note", text, hint)
+
+
+def secrets(settings: Settings) -> Iterator[Finding]:
+    """Tell whether the keys open every sealed value."""
+    yield from (Finding("secrets", *result) for result in check_secrets(settings))
+
+
+def replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Finding]:
+    """Tell how the replica is; `live` is what a running gateway reports of it."""
+    url = settings.replica.url
+    if not url:
+        hint = "Set replica.url to have a copy off this machine, seconds behind."
+        yield Finding(
+            "replica", "note", "There is none: a lost disk takes database and backups.", hint
+        )
+        return
+    from local_mcp_gateway.service.replica import Target
+
+    try:
+        Target.of(settings).variables()
+    except GatewayError as problem:
+        yield Finding("replica", "problem", problem.message, problem.hint)
+        return
+    if live is None:
+        yield Finding("replica", "note", f"{url}: no gateway runs that replicates to it.")
+    elif live["state"] in {"failed", "behind"}:
+        since = "since the start" if live["behind_s"] is None else f"for {live['behind_s']:g} s"
+        reason = live["problem"] or f"it has not had everything {since}."
+        yield Finding("replica", "problem", f"{url}: {reason}", live["hint"] or "See `logs`.")
+    else:
+        back = f", back to {live['oldest']}" if live["oldest"] else ""
+        behind = (
+            f", {live['behind_s']:g} s and {size(live['behind_bytes'] or 0)} behind"
+            if live["behind_s"]
+            else ""
+        )
+        yield Finding("replica", "ok", f"{url}: {live['state']}{behind}{back}.")
+    if live is not None and live["state"] != "failed":
+        yield _last_check(url, live["checked_at"])
+
+
+def _last_check(url: str, checked_at: str | None) -> Finding:
+    """Tell when the replica was last restored and compared."""
+    if checked_at is None:
+        hint = "`replica check` restores it beside the database and compares every row."
+        return Finding("replica", "note", f"{url} was never checked.", hint)
+    age = datetime.now(UTC) - datetime.fromisoformat(checked_at)
+    text = f"{url} was last checked {age.days} days ago."
+    if age.days > OLD_BACKUP_DAYS:
+        return Finding("replica", "note", text, "`replica check` does it.")
+    return Finding("replica", "ok", text)
+
+
+def _same_disk(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.stat().st_dev == other.stat().st_dev
