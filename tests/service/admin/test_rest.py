@@ -18,7 +18,8 @@ from local_mcp_gateway.errors import ConfigProblem
 from local_mcp_gateway.service.admin.rest import read_token, token_file
 from local_mcp_gateway.store.encryption import MARK
 from tests.harness import REPOSITORY, Place, clean_environment
-from tests.needs import give_away, sandbox
+from tests.needs import sandbox
+from tests.service.secrets.spoilt import SPOILT, spoil
 
 PLAIN = str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py")
 Ask = Callable[..., tuple[int, Any]]
@@ -240,32 +241,10 @@ def test_a_start_that_dies_while_it_writes_the_token_leaves_none(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def spoil(path: Path, how: str) -> None:
-    read_token(path.with_name(path.name.removesuffix(".token")))
-    match how:
-        case "open to others":
-            path.chmod(0o640)
-        case "of another user":
-            give_away(path)
-        case "a pipe":
-            path.unlink()
-            os.mkfifo(path, 0o600)
-        case "a folder":
-            path.unlink()
-            path.mkdir(0o700)
-
-
-SPOILT = {
-    "open to others": "other users can read .*a.db.token",
-    "of another user": "a.db.token belongs to another user",
-    "a pipe": "a.db.token is a (named pipe|folder), not a file",
-    "a folder": "a.db.token is a (named pipe|folder), not a file",
-}
-
-
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_token_that_somebody_else_may_know_is_refused(tmp_path: Path, how: str) -> None:
-    spoil(token_file(tmp_path / "a.db"), how)
-    with pytest.raises(ConfigProblem, match=SPOILT[how]) as raised:
+    read_token(tmp_path / "a.db")
+    said = spoil(token_file(tmp_path / "a.db"), how)
+    with pytest.raises(ConfigProblem, match=said) as raised:
         read_token(tmp_path / "a.db")
     assert raised.value.hint

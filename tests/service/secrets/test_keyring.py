@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from local_mcp_gateway.service.secrets.keyring import (
 from local_mcp_gateway.service.secrets.private_file import Unusable
 from local_mcp_gateway.store.encryption import KEY_BYTES, SealingKey
 from tests.harness import clean_environment
-from tests.needs import give_away
+from tests.service.secrets.spoilt import SPOILT, spoil
 
 MAKE = """
 import sys
@@ -129,45 +129,37 @@ def test_a_link_stays_a_link_when_a_key_is_added(path: Path, tmp_path: Path) -> 
     assert len(read_key_file(tmp_path / "elsewhere.key")) == 2
 
 
-def spoil(path: Path, how: str) -> None:
-    make_key_file(path, make_folder=True)
-    match how:
-        case "open to others":
-            path.chmod(0o644)
-        case "of another user":
-            give_away(path)
-        case "a pipe":
-            path.unlink()
-            os.mkfifo(path, 0o600)
-        case "a folder":
-            path.unlink()
-            path.mkdir(0o700)
-        case "cut off":
-            path.write_bytes(path.read_bytes()[:-9])
-        case "empty":
-            path.write_bytes(b"")
-        case "no text":
-            path.write_bytes(b"\xff" * 80)
-
-
-SPOILT = {
-    "open to others": "other users can read .*secrets.key",
-    "of another user": "secrets.key belongs to another user",
-    "a pipe": "secrets.key is a (named pipe|folder), not a file",
-    "a folder": "secrets.key is a (named pipe|folder), not a file",
-    "cut off": "line 3 of .*secrets.key is not a key",
-    "empty": "secrets.key holds no key",
-    "no text": "secrets.key cannot be read",
-}
+def require_unusable(path: Path, said: str) -> None:
+    with pytest.raises(Unusable, match=said) as raised:
+        read_key_file(path)
+    assert raised.value.hint
+    with pytest.raises(SealedValueProblem, match=said):
+        Keyring(path).sealing_key(set())
+    with pytest.raises(SealedValueProblem, match=said):
+        Keyring(path).renew()
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_what_cannot_be_used_is_said_and_left_as_it_is(path: Path, how: str) -> None:
-    spoil(path, how)
-    with pytest.raises(Unusable, match=SPOILT[how]) as raised:
-        read_key_file(path)
-    assert raised.value.hint
-    with pytest.raises(SealedValueProblem, match=SPOILT[how]):
-        Keyring(path).sealing_key(set())
-    with pytest.raises(SealedValueProblem, match=SPOILT[how]):
-        Keyring(path).renew()
+def test_a_file_that_is_not_private_is_told_and_left_as_it_is(path: Path, how: str) -> None:
+    make_key_file(path, make_folder=True)
+    said = spoil(path, how)
+    left = path.lstat()
+    require_unusable(path, said)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (left.st_ino, left.st_mode)
+
+
+DAMAGED: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut off": (lambda content: content[:-9], "line 3 of .*secrets.key is not a key"),
+    "empty": (lambda _: b"", "secrets.key holds no key"),
+    "no text": (lambda _: b"\xff" * 80, "secrets.key cannot be read"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGED)
+def test_a_file_without_its_keys_is_told_and_left_as_it_is(path: Path, how: str) -> None:
+    make_key_file(path, make_folder=True)
+    damage, said = DAMAGED[how]
+    left = damage(path.read_bytes())
+    path.write_bytes(left)
+    require_unusable(path, said)
+    assert path.read_bytes() == left
