@@ -25,7 +25,7 @@ def _completing(source: Source) -> Callable[[click.Context, click.Parameter, str
     def complete(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
         try:
             names = [*source(Invocation.of(context), context)]
-        except Exception:  # noqa: BLE001  whatever it is, there is nothing to offer
+        except Exception:  # noqa: BLE001  a traceback would land in the line that is being typed
             return []
         return [name for name in dict.fromkeys(names) if name.startswith(incomplete)]
 
