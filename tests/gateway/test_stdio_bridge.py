@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from mcp import Client, StdioServerParameters
 
+from local_mcp_gateway.gateway.stdio_bridge import Bridge
 from tests.gateway.messages import HELLO, META, call
 from tests.gateway.support import QUICK, gateway_of, stdio
 
@@ -175,3 +177,22 @@ async def test_the_event_that_begins_a_stream_is_no_line_on_stdout(tmp_path: Pat
         printed, _ = await child.communicate(lines)
     assert b"notifications/progress" in printed
     assert all(json.loads(line) for line in printed.decode().rstrip("\n").split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "No such file or directory"), ("nothing", "the file has no certificate in PEM")],
+    ids=["missing", "no certificate"],
+)
+def test_each_request_is_told_that_the_certificate_cannot_be_used(
+    tmp_path: Path, content: str | None, why: str
+) -> None:
+    file, output = tmp_path / "cert.pem", io.StringIO()
+    if content is not None:
+        file.write_text(content)
+    connecting = Bridge("https://127.0.0.1:1/mcp", output, certificate=file)
+    connecting.run(json.dumps(message).encode() for message in (HELLO, call("ping", 3)))
+    answers = [json.loads(line) for line in output.getvalue().splitlines()]
+    assert sorted(answer["id"] for answer in answers) == [0, 3]
+    told = f"The certificate {file} cannot be used: {why}."
+    assert all(answer["error"]["message"].startswith(told) for answer in answers)

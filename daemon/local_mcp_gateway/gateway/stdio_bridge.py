@@ -71,7 +71,8 @@ class Bridge:
         """Why the gateway rejected the client's `initialize`, if it did."""
         self._hello: bytes | None = None
         self._session: dict[str, str] = {}
-        self._open: dict[str, http.client.HTTPConnection] = {}
+        self._open: dict[str, http.client.HTTPConnection | None] = {}
+        """Id of a request that its client still waits for → its connection, once there is one."""
         self._working: set[threading.Thread] = set()
 
     def run(self, lines: Iterable[bytes]) -> None:
@@ -134,6 +135,8 @@ class Bridge:
 
     def _why(self, error: Exception) -> str:
         """Say why the gateway does not answer; where none runs, also to the person, and how to start one."""
+        if isinstance(error, UnusableCertificate):
+            return str(error)
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._not_trusted(error)
         if isinstance(error, http.client.RemoteDisconnected) and not self._secure:
@@ -159,6 +162,7 @@ class Bridge:
     def _call(self, body: bytes, message: Mapping[str, Any]) -> None:
         identity = message["id"]
         key = json.dumps(identity)
+        self._open[key] = None
         try:
             session = self._session
             reply = _patiently(lambda: self._request("POST", body, self._headers(message), key))
@@ -288,15 +292,34 @@ def _patiently(request: Any) -> http.client.HTTPResponse:
             return reply
 
 
+class UnusableCertificate(OSError):
+    """The gateway's own certificate cannot be read; a gateway that runs has an earlier one."""
+
+    def __init__(self, file: Path, why: str) -> None:
+        super().__init__(
+            f"The certificate {file} cannot be used: {why}. Put a valid one there, or leave"
+            " gateway.tls_cert empty for http."
+        )
+
+
 def _only(file: Path) -> ssl.SSLContext:
-    """Return a context that accepts the first certificate in a file, under any name, and nothing else."""
-    text = file.read_text(encoding="ascii", errors="replace")
+    """Return a context that accepts the first certificate in a file, under any name, and nothing else.
+
+    Raises UnusableCertificate.
+    """
+    try:
+        text = file.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise UnusableCertificate(file, error.strerror or str(error)) from None
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     first = begin + text.partition(begin)[2].partition(end)[0] + end
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.load_verify_locations(cadata=first)
+    try:
+        context.load_verify_locations(cadata=first)
+    except ssl.SSLError:
+        raise UnusableCertificate(file, "the file has no certificate in PEM") from None
     return context
 
 
