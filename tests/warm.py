@@ -5,7 +5,7 @@ Importing the program takes four fifths of the time of a short command, and the 
 handlers. It is a process of its own, with its own locks, and it can be killed.
 
 `python -m tests.warm` is the process that forks; it never runs the program itself, and ends when its
-socket closes. `tests.harness` decides what is run by it.
+socket closes, which ends its forks: none outlives killed tests. `tests.harness` decides what is run by it.
 """
 
 from __future__ import annotations
@@ -161,6 +161,9 @@ def load() -> None:
 
 def attend(orders: socket.socket) -> None:
     """Fork a command for each order, and tell how each ends, until the other end is closed."""
+    from local_mcp_gateway.service.dev import end_with
+
+    me = os.getpid()
     waited: dict[int, tuple[int, int]] = {}
     with selectors.DefaultSelector() as selector:
         selector.register(orders, selectors.EVENT_READ)
@@ -178,6 +181,7 @@ def attend(orders: socket.socket) -> None:
                     return
                 pid = os.fork()
                 if pid == 0:
+                    end_with(me)
                     for descriptor in (orders.detach(), descriptors.pop(), *waited):
                         os.close(descriptor)
                     for _, tell in waited.values():
