@@ -47,7 +47,12 @@ def test_a_refused_token_says_why_and_keeps_what_was_typed(browser: Browser) -> 
     assert reply.status == 400
     assert "'soon' cannot be used" in reply.words
     assert ">x\ny</textarea>" in reply.text
-    for wrong in ({"reach": "chosen"}, {"reach": "all", "calls_at_once": "two"}, {"name": ""}):
+    for wrong in (
+        {"reach": "chosen"},
+        {"reach": "all", "calls_at_once": "two"},
+        {"reach": "all", "calls_at_once": "9" * 5_000},
+        {"name": ""},
+    ):
         assert browser.post("/studio/tokens", **{"name": "ci", **wrong}).status == 400
     assert browser.get("/studio/tokens/nobody").status == 400
     assert "No tokens yet" in browser.page("/studio/tokens").words

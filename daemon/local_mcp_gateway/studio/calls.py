@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.formats import now_ms
-from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.http import address, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -218,7 +218,8 @@ async def show_calls(visit: Visit) -> Response:
     )
     where, values = chosen.where()
     before = request.asked("before")
-    older = (" AND id < ?", [int(before)]) if before.isdecimal() and len(before) < 19 else ("", [])
+    from_id = whole_number(before)
+    older = ("", []) if from_id is None else (" AND id < ?", [from_id])
     rows = await database.fetch_all(
         "SELECT id, created_at, profile, server, method, target, status, error, duration_us,"
         f" request_bytes, response_bytes FROM debug_logs WHERE {where}{older[0]}"
@@ -257,10 +258,8 @@ async def show_call(visit: Visit) -> Response:
     """Show one call, with its payloads where they are kept."""
     database = visit.powers.pool
     assert database is not None, "calls are there with a gateway only"
-    (number,) = visit.arguments
-    row = None
-    if number.isdecimal() and len(number) < 19:
-        row = await database.fetch_one("SELECT * FROM debug_logs WHERE id = ?", (int(number),))
+    number = whole_number(visit.arguments[0])
+    row = await database.fetch_one("SELECT * FROM debug_logs WHERE id = ?", (number,))
     if row is None:
         return await visit.page(
             "error.html",

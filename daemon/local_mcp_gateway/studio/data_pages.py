@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio import rows, tables
-from local_mcp_gateway.studio.http import Response, address, redirect
+from local_mcp_gateway.studio.http import Response, address, redirect, whole_number
 from local_mcp_gateway.studio.rows import Asked, Condition
 from local_mcp_gateway.studio.tables import MOST_COUNTED, opened
 from local_mcp_gateway.studio.values import by_key_text
@@ -99,7 +99,7 @@ async def show_rows(visit: Visit) -> Response:
         request.asked("down") == "1",
         request.asked("after"),
         request.asked("before"),
-        int(request.asked("offset")) if request.asked("offset").isdecimal() else 0,
+        whole_number(request.asked("offset")) or 0,
     )
 
     def work(connection: Connection) -> Any:

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.sql import fold
-from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.http import address, whole_number
 from local_mcp_gateway.studio.tables import list_tables, opened
 from local_mcp_gateway.studio.visit import Powers
 
@@ -364,8 +364,8 @@ def draw_database(path: Path, around: str | None = None) -> str:
 async def show(visit: Visit) -> Response:
     """Show the drawing, all of it or around one table."""
     around = visit.request.asked("around")
-    asked = visit.request.asked("zoom")
-    zoom = int(asked) if asked.isdecimal() and int(asked) in ZOOMS else 100
+    asked = whole_number(visit.request.asked("zoom"))
+    zoom = asked if asked in ZOOMS else 100
 
     def work() -> tuple[Schema, list[str], Any]:
         with opened(visit.powers) as connection:

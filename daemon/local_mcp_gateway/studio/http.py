@@ -18,6 +18,7 @@ Fields = Mapping[str, list[str]]
 
 MOST_FORM_BYTES: Final = 4 * 1024 * 1024
 MOST_FIELDS: Final = 5_000
+MOST_DIGITS: Final = 18
 HTML: Final = "text/html; charset=utf-8"
 _SPACE: Final = b" \t"
 SAFE: Final[Headers] = [
@@ -146,6 +147,13 @@ class Response:
                 async for chunk in chunks:
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": body})
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number in a field or an address; None for any other text and for more than SQLite stores."""
+    digits = text.strip()
+    plain = digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS
+    return int(digits) if plain else None
 
 
 def redirect(address: str, *headers: tuple[bytes, bytes]) -> Response:

@@ -12,7 +12,7 @@ from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import DatabaseBusy, GatewayError, UsageProblem
 from local_mcp_gateway.studio import changes, rows, tables, values
 from local_mcp_gateway.studio.data_pages import many, read, table_of
-from local_mcp_gateway.studio.http import Response, address
+from local_mcp_gateway.studio.http import Response, address, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -324,10 +324,8 @@ async def add_row(visit: Visit) -> Response:
 
 async def undo(visit: Visit) -> Response:
     """Take one change of this browser back."""
-    text = visit.request.given("number")
-    way_back: WayBack | None = None
-    if text.isdecimal():
-        way_back = visit.session.undo.pop(int(text), None)  # type: ignore[assignment]
+    number = whole_number(visit.request.given("number")) or 0  # they begin with 1
+    way_back: WayBack | None = visit.session.undo.pop(number, None)  # type: ignore[assignment]
     if way_back is None:
         raise UsageProblem("There is nothing to undo any more.", hint="Look at the row itself.")
     try:

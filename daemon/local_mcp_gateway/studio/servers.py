@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted, duration, now_ms
 from local_mcp_gateway.studio.calls import HOUR_MS, Traffic, traffic
-from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.http import address, whole_number
 from local_mcp_gateway.studio.overview import WORDS, server_lines
 
 if TYPE_CHECKING:
@@ -246,11 +246,11 @@ async def edit(visit: Visit) -> Response:
 def _whole(key: str, text: str) -> int | None:
     if not text.strip():
         return None
-    if not text.strip().isdecimal():
+    if (number := whole_number(text)) is None:
         raise UsageProblem(
             f"{key} {text!r} is not a whole number.", hint="Leave it empty for the default."
         )
-    return int(text)
+    return number
 
 
 async def switch(visit: Visit) -> Response:

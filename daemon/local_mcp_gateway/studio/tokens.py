@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.http import address, whole_number
 
 if TYPE_CHECKING:
     from local_mcp_gateway.studio.http import Response
@@ -96,9 +96,9 @@ def _given(visit: Visit) -> dict[str, Any]:
     policy = {key: typed[key] for key in ("allowed", "denied", "read_only")}
     for name in LIMITS:
         text = typed[name]
-        if not (text.isascii() and text.isdecimal()) and text:
+        if (number := whole_number(text)) is None and text:
             raise UsageProblem(f"{text!r} is not a number of calls.", hint="Give one, or nothing.")
-        policy[name] = int(text or 0) or None
+        policy[name] = number or None
     return {"profiles": typed["profiles"], "expires": typed["expires"], "policy": policy}
 
 
