@@ -256,8 +256,7 @@ async def apply(visit: Visit) -> Response:
 async def take_back(visit: Visit) -> Response:
     """Take the newest migration back and delete its files, in dev mode, once its name was typed."""
     tag = visit.request.given("tag")
-    if problem := visit.unconfirmed(tag, "taken back"):
-        raise problem
+    visit.confirm(tag, "taken back")
     done = await visit.ask("dev.drop", tag=tag) if visit.powers.ask else None
     if done is None:
         raise UsageProblem(
@@ -304,8 +303,7 @@ async def verify(visit: Visit) -> Response:
 async def restore(visit: Visit) -> Response:
     """Go back to a backup, once the name of the database was typed."""
     name = visit.request.given("name")
-    if problem := visit.unconfirmed(visit.powers.database.name, "restored"):
-        raise problem
+    visit.confirm(visit.powers.database.name, "restored")
     if visit.powers.ask is None:
         done = await visit.work("restore", name=name)
     else:

@@ -244,9 +244,8 @@ async def write_draft(visit: Visit) -> Response:
                 "The schema in code has changed since this was shown; nothing was written.",
                 hint="This is what it needs now.",
             )
-        name = visit.powers.database.name
-        if draft.get("deletes") and (problem := visit.unconfirmed(name, "written")):
-            raise problem
+        if draft.get("deletes"):
+            visit.confirm(visit.powers.database.name, "written")
         written = await visit.work("generate", **decided)
     except GatewayError as error:
         visit.problem = error

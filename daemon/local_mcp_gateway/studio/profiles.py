@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.visit import refused_on
 
 if TYPE_CHECKING:
     from local_mcp_gateway.studio.http import Response
@@ -27,16 +27,12 @@ async def show_all(visit: Visit) -> Response:
     )
 
 
+@refused_on(show_all)
 async def add(visit: Visit) -> Response:
     """Add a profile."""
     name = visit.request.given("name").strip()
-    try:
-        await visit.ask(
-            "profile.add", name=name, description=visit.request.given("description").strip() or None
-        )
-    except GatewayError as error:
-        visit.problem = error
-        return await show_all(visit)
+    description = visit.request.given("description").strip() or None
+    await visit.ask("profile.add", name=name, description=description)
     return visit.back(address("profiles", name), f"{name} is added. Choose its servers.")
 
 
@@ -62,6 +58,7 @@ def _differs(tool: dict[str, Any]) -> bool:
     return not tool["enabled"] or bool(tool["name"]) or bool(tool["description"])
 
 
+@refused_on(show_one)
 async def edit(visit: Visit) -> Response:
     """Change a profile: add, remove, move or switch one of its servers, rename or describe it."""
     (name,) = visit.arguments
@@ -76,13 +73,9 @@ async def edit(visit: Visit) -> Response:
         changes["description"] = given("description").strip()
     if given("prefix"):
         changes["prefix"] = given("prefix")
-    try:
-        if moved := given("up") or given("down"):
-            changes["first"] = await _order_after(visit, name, moved, -1 if given("up") else 1)
-        await visit.ask("profile.edit", **changes)
-    except GatewayError as error:
-        visit.problem = error
-        return await show_one(visit)
+    if moved := given("up") or given("down"):
+        changes["first"] = await _order_after(visit, name, moved, -1 if given("up") else 1)
+    await visit.ask("profile.edit", **changes)
     return visit.back(address("profiles", changes.get("rename", name)), "The profile is changed.")
 
 
@@ -96,16 +89,16 @@ async def _order_after(visit: Visit, profile: str, moved: str, by: int) -> list[
     return order
 
 
+@refused_on(show_one)
 async def remove(visit: Visit) -> Response:
     """Remove a profile, once its name was typed; its servers stay."""
     (name,) = visit.arguments
-    if problem := visit.unconfirmed(name, "removed"):
-        visit.problem = problem
-        return await show_one(visit)
+    visit.confirm(name, "removed")
     await visit.ask("profile.remove", name=name)
     return visit.back(address("profiles"), f"{name} is removed; its servers stay.")
 
 
+@refused_on(show_one)
 async def set_tool(visit: Visit) -> Response:
     """Hide, show, rename or describe one tool in one profile."""
     (name,) = visit.arguments
@@ -119,11 +112,7 @@ async def set_tool(visit: Visit) -> Response:
         changes["rename"] = given("rename").strip()
     if given("description").strip():
         changes["description"] = given("description").strip()
-    try:
-        await visit.ask("profile.tool", **changes)
-    except GatewayError as error:
-        visit.problem = error
-        return await show_one(visit)
+    await visit.ask("profile.tool", **changes)
     return visit.back(address("profiles", name), f"{given('tool')} is changed in this profile.")
 
 

@@ -11,6 +11,7 @@ from local_mcp_gateway.formats import counted, duration, now_ms
 from local_mcp_gateway.studio.calls import HOUR_MS, Traffic, traffic
 from local_mcp_gateway.studio.http import address, whole_number
 from local_mcp_gateway.studio.overview import WORDS, server_lines
+from local_mcp_gateway.studio.visit import refused_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -262,14 +263,11 @@ async def switch(visit: Visit) -> Response:
     return visit.back(address("servers", name), f"{name} is turned {'on' if active else 'off'}.")
 
 
+@refused_on(show_one)
 async def test(visit: Visit) -> Response:
     """Connect to the server once, beside what runs."""
     (name,) = visit.arguments
-    try:
-        done = await visit.ask("server.test", name=name)
-    except GatewayError as error:
-        visit.problem = error
-        return await _shown(visit, name)
+    done = await visit.ask("server.test", name=name)
     said = f"{name} works: {counted(done['tools'], 'tool')}, answered in {duration(done['duration_ms'])}."
     return visit.back(address("servers", name), said)
 
@@ -277,29 +275,26 @@ async def test(visit: Visit) -> Response:
 # --- signing in ---------------------------------------------------------------------------------
 
 
+@refused_on(show_one)
 async def sign_in(visit: Visit) -> Response:
     """Begin a sign-in; the page that follows leads to where the server wants it."""
     (name,) = visit.arguments
     redirect_uri = f"{visit.request.headers['origin']}{address('signed-in')}"
-    try:
-        begun = await visit.ask(
-            "server.login",
-            name=name,
-            redirect_uri=redirect_uri,
-            document=visit.powers.client_document,
-            scope=None,
+    begun = await visit.ask(
+        "server.login",
+        name=name,
+        redirect_uri=redirect_uri,
+        document=visit.powers.client_document,
+        scope=None,
+    )
+    if "login" not in begun:
+        return visit.back(address("servers", name), f"Signed in to {name}.")
+    url = urlsplit(begun["login"]["url"])
+    if url.scheme not in {"http", "https"}:
+        raise UsageProblem(
+            f"The address to sign in at is not a web page: it begins with {url.scheme}:.",
+            hint="Ask whoever runs this server.",
         )
-        if "login" not in begun:
-            return visit.back(address("servers", name), f"Signed in to {name}.")
-        url = urlsplit(begun["login"]["url"])
-        if url.scheme not in {"http", "https"}:
-            raise UsageProblem(
-                f"The address to sign in at is not a web page: it begins with {url.scheme}:.",
-                hint="Ask whoever runs this server.",
-            )
-    except GatewayError as error:
-        visit.problem = error
-        return await _shown(visit, name)
     logins = visit.session.logins
     logins[begun["login"]["state"]] = name, begun["login"]
     for old in list(logins)[:-MOST_LOGINS]:
@@ -333,12 +328,11 @@ async def sign_out(visit: Visit) -> Response:
     return visit.back(address("servers", name), f"Signed out of {name}.")
 
 
+@refused_on(show_one)
 async def remove(visit: Visit) -> Response:
     """Remove a server from everywhere, once its name was typed."""
     (name,) = visit.arguments
-    if problem := visit.unconfirmed(name, "removed"):
-        visit.problem = problem
-        return await _shown(visit, name)
+    visit.confirm(name, "removed")
     await visit.ask("server.remove", name=name)
     visit.studio.forget_waiting()
     return visit.back(address("servers"), f"{name} is removed.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.errors import GatewayError, UsageProblem
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.studio.http import address, whole_number
+from local_mcp_gateway.studio.visit import refused_on
 
 if TYPE_CHECKING:
     from local_mcp_gateway.studio.http import Response
@@ -33,15 +34,11 @@ async def _all(visit: Visit, made: dict[str, Any] | None = None) -> Response:
     )
 
 
+@refused_on(show_all)
 async def create(visit: Visit) -> Response:
     """Make a token; this page is the only one that has its text."""
-    try:
-        given = _given(visit)
-        given["name"] = visit.request.given("name").strip()
-        made = await visit.ask("token.create", **given)
-    except GatewayError as error:
-        visit.problem = error
-        return await _all(visit)
+    name = visit.request.given("name").strip()
+    made = await visit.ask("token.create", name=name, **_given(visit))
     visit.request.form = {}  # the form below the new token is for another one
     return await _all(visit, made)
 
@@ -62,24 +59,20 @@ async def show_one(visit: Visit) -> Response:
     )
 
 
+@refused_on(show_one)
 async def edit(visit: Visit) -> Response:
     """Change what a token reaches; its text stays the same."""
     (name,) = visit.arguments
     new = visit.request.given("name").strip()
-    try:
-        await visit.ask("token.edit", name=name, **_given(visit), rename=new or None)
-    except GatewayError as error:
-        visit.problem = error
-        return await show_one(visit)
+    await visit.ask("token.edit", name=name, **_given(visit), rename=new or None)
     return visit.back(address("tokens", new or name), "The token is changed, from now on.")
 
 
+@refused_on(show_one)
 async def revoke(visit: Visit) -> Response:
     """Take a token back, once its name was typed."""
     (name,) = visit.arguments
-    if problem := visit.unconfirmed(name, "revoked"):
-        visit.problem = problem
-        return await show_one(visit)
+    visit.confirm(name, "revoked")
     await visit.ask("token.revoke", name=name)
     return visit.back(address("tokens"), f"{name} is revoked; its sessions have ended.")
 

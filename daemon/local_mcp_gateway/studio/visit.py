@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from local_mcp_gateway.database import reading
-from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.studio.http import Response, redirect
 from local_mcp_gateway.studio.sessions import Notice, Session
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from local_mcp_gateway.database import Connection, ConnectionPool
-    from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.studio.http import Request
     from local_mcp_gateway.studio.sessions import Door
 
@@ -122,15 +122,31 @@ class Visit:
         """Return a page."""
         return await self.studio.page(self, template, status=status, **values)
 
-    def unconfirmed(self, name: str, done: str) -> UsageProblem | None:
-        """Return what to say if another name than this was typed to confirm; `done`: "removed"."""
-        if self.request.given("typed").strip() == name:
-            return None
-        return UsageProblem(
-            f"Nothing was {done}: the name that was typed is another one.", hint=f"Type {name}."
-        )
+    def confirm(self, name: str, done: str) -> None:
+        """Raise UsageProblem if another name than this was typed to confirm; `done`: "removed"."""
+        if self.request.given("typed").strip() != name:
+            raise UsageProblem(
+                f"Nothing was {done}: the name that was typed is another one.", hint=f"Type {name}."
+            )
 
     def back(self, to: str, text: str, *, undo: int | None = None) -> Response:
         """Return to a page, which says once what was done."""
         self.session.notice = Notice(text, undo)
         return redirect(to)
+
+
+def refused_on(page: Page) -> Callable[[Page], Page]:
+    """Have a form that is refused answered with its page, which says why."""
+
+    def of(handler: Page) -> Page:
+        @wraps(handler)
+        async def answer(visit: Visit) -> Response:
+            try:
+                return await handler(visit)
+            except GatewayError as error:
+                visit.problem = error
+                return await page(visit)
+
+        return answer
+
+    return of
