@@ -51,7 +51,7 @@ async def read(
 
     try:
         return await asyncio.to_thread(run)
-    except (*Error,) as error:
+    except Error as error:
         if "interrupted" in str(error).lower():
             raise UsageProblem(
                 f"This took longer than {limit_s:.0f} s and was stopped.",
@@ -109,14 +109,14 @@ async def show_rows(visit: Visit) -> Response:
             return table, found, None, table.problem
         try:
             return table, found, rows.read_page(connection, table, asked), ""
-        except (*Error,) as error:
+        except Error as error:
             if isinstance(error, UsageProblem) or "interrupted" in str(error):
                 raise
             return table, found, None, str(error)
 
     table, found, page, problem = await read(visit, work)
     total = None if problem else await _counted(visit, table, asked)
-    links = {link.columns[0]: link for link in table.links if len(link.columns) == 1}
+    links = table.single_links
     return await visit.page(
         "rows.html",
         table=table,
@@ -128,7 +128,6 @@ async def show_rows(visit: Visit) -> Response:
         many=many,
         operators={k: v for k, v in rows.OPERATORS.items() if k != "match" or table.searchable},
         editable=visit.powers.writable and table.editable,
-        place="rows",
         linking=[links.get(column.name) for column in page.columns] if page else (),
     )
 
@@ -147,7 +146,7 @@ async def _counted(visit: Visit, table: Table, asked: Asked) -> int | None:
             found: int = await read(
                 visit, lambda connection: tables.count(connection, source, tuple(values)), COUNT_S
             )
-        except (*Error,):
+        except Error:
             return None
         counts[key] = found
         for old in list(counts)[:-MOST_COUNTS]:
@@ -189,7 +188,7 @@ async def show_structure(visit: Visit) -> Response:
 
     table, found = await read(visit, work)
     return await visit.page(
-        "structure.html", table=table, beside=tables.Beside.of(found, table.name), place="structure"
+        "structure.html", table=table, beside=tables.Beside.of(found, table.name)
     )
 
 

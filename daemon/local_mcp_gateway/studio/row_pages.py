@@ -67,7 +67,7 @@ def _fields(
     connection: Connection, visit: Visit, table: Table, row: rows.Row | None, typed: dict[str, str]
 ) -> list[Field]:
     """Return the fields of a row, or of a new one, with what was typed before it was refused."""
-    links = {link.columns[0]: link for link in table.links if len(link.columns) == 1}
+    links = table.single_links
     found = []
     for at, column in enumerate(table.shown):
         cell = row.cells[at] if row is not None else None
@@ -96,8 +96,7 @@ async def show_choices(visit: Visit) -> Response:
 
     def work(connection: Connection) -> list[rows.Choice]:
         table = table_of(connection, visit)
-        name = visit.request.asked("column")
-        link = next((link for link in table.links if link.columns == (name,)), None)
+        link = table.single_links.get(visit.request.asked("column"))
         to = tables.read_table(connection, link.to, visit.powers.masked) if link else None
         return (
             rows.choices(connection, to, link, visit.request.asked("text")) if to and link else []
@@ -141,8 +140,7 @@ async def _row(visit: Visit, typed: dict[str, str]) -> Response:
         pointing=pointing,
         many=many,
         editable=visit.powers.writable and table.editable,
-        links={link.columns[0]: link for link in table.links if len(link.columns) == 1},
-        place="rows",
+        links=table.single_links,
         cascading=_cascading(table, pointing),
     )
 
@@ -226,7 +224,7 @@ async def save_row(visit: Visit) -> Response:
         async with transactions() as writer:
             key, way_back = await changes.update(writer, table, key, old, new)
             await _record(visit, writer, "row.edit", table.name, new)
-    except (*Error,) as error:
+    except Error as error:
         visit.problem = _said(error)
         return await _row(visit, typed)
     await _after(visit, table.name)
@@ -271,7 +269,7 @@ async def delete_row(visit: Visit) -> Response:
         async with transactions() as writer:
             way_back = await changes.delete(writer, table, key, keep=alone)
             await _record(visit, writer, "row.remove", table.name)
-    except (*Error,) as error:
+    except Error as error:
         visit.problem = _said(error)
         return await _row(visit, {"key": key})
     await _after(visit, table.name)
@@ -314,7 +312,7 @@ async def add_row(visit: Visit) -> Response:
         async with transactions() as writer:
             key, way_back = await changes.insert(writer, table, given)
             await _record(visit, writer, "row.add", table.name, given)
-    except (*Error,) as error:
+    except Error as error:
         visit.problem = _said(error)
         return await _new(visit, typed)
     await _after(visit, table.name)
@@ -332,7 +330,7 @@ async def undo(visit: Visit) -> Response:
         async with _transactions(visit)() as writer:
             await changes.take_back(writer, way_back)
             await _record(visit, writer, "row.undo", way_back.table)
-    except (*Error,) as error:
+    except Error as error:
         raise _said(error) from None
     await _after(visit, way_back.table)
     return visit.back(address("data", way_back.table), way_back.said)

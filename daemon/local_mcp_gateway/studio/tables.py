@@ -141,6 +141,11 @@ class Table:
         return self.kind == "table" and bool(self.key) and not self.protected
 
     @property
+    def single_links(self) -> dict[str, Link]:
+        """Return the foreign keys of one column each, by that column."""
+        return {link.columns[0]: link for link in self.links if len(link.columns) == 1}
+
+    @property
     def shown(self) -> tuple[Column, ...]:
         """Return the columns whose values are shown."""
         return tuple(column for column in self.columns if not column.masked)
