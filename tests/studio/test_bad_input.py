@@ -7,7 +7,9 @@ import json
 import resource
 import sqlite3
 import struct
-from contextlib import closing
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +17,10 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from local_mcp_gateway.database import Connection, reading
 from local_mcp_gateway.studio import Door, Powers, Studio
 from local_mcp_gateway.studio.schema_form import arguments_of, fields_of
-from tests.harness import MigrationFolder
+from tests.harness import DEADLINE_S, MigrationFolder
 from tests.studio.conftest import Reply
 
 PAGE_BYTES: Final = 65_536
@@ -36,9 +39,9 @@ class Inside:
     form_token: str
 
     @classmethod
-    def of(cls, database: Path, migrations: Path | None = None, *, writable: bool = True) -> Inside:
+    def of(cls, database: Path, migrations: Path | None = None, **powers: Any) -> Inside:
         door = Door()
-        studio = Studio(Powers(database, migrations, writable=writable), door)
+        studio = Studio(Powers(database, migrations, **{"writable": True, **powers}), door)
         entered = door.enter(door.make_link())
         assert entered is not None
         return cls(studio, entered[0], entered[1].form_token)
@@ -282,6 +285,32 @@ async def test_a_large_migration_is_shown_by_its_beginning_and_read_once(
     assert len(after.pending) == 2
     inside.studio.forget_waiting()
     assert "Migrations 2 pending" in (await inside.page("/studio/data")).words
+
+
+async def test_a_count_that_began_before_a_change_is_not_shown_after_it(tmp_path: Path) -> None:
+    path = tmp_path / "data.db"
+    folder = MigrationFolder(tmp_path / "migrations")
+    folder.add("first", "CREATE TABLE t (x)")
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("CREATE TABLE other (x)")
+    go_on = threading.Event()
+    go_on.set()
+
+    @contextmanager
+    def look(database: Path) -> Iterator[Connection]:
+        with reading(database) as connection:
+            yield connection
+        go_on.wait(DEADLINE_S)
+
+    inside = Inside.of(path, folder.path, look=look)
+    assert "Migrations 1 pending" in (await inside.ask("/studio/nowhere")).words
+    inside.studio.forget_waiting()
+    go_on.clear()
+    await inside.ask("/studio/nowhere")  # answered before the count has ended
+    folder.add("second", "CREATE TABLE u (x)")
+    inside.studio.forget_waiting()
+    go_on.set()
+    assert "Migrations 2 pending" in (await inside.ask("/studio/nowhere")).words
 
 
 def nested(levels: int) -> dict[str, Any]:

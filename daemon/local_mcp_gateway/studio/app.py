@@ -75,7 +75,7 @@ class Studio:
                 self.routes |= module.ROUTES
         self.routes |= {("POST", "theme"): _theme, ("POST", "leave"): self._leave}
         self._waiting: dict[str, int] = {}
-        self._looked_at = 0.0
+        self._looked_at: float | None = None
         self._counting: asyncio.Future[int] | None = None
         self._rehearsal: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
 
@@ -212,17 +212,20 @@ class Studio:
         No page waits long for that: a number that takes longer is on one of the next pages.
         """
         loop = asyncio.get_running_loop()
-        is_old = loop.time() - self._looked_at > LOOK_AGAIN_S or not self._waiting
+        is_old = self._looked_at is None or loop.time() - self._looked_at > LOOK_AGAIN_S
         if self._counting is None and is_old:
+            self._looked_at = loop.time()
             self._counting = loop.run_in_executor(None, self._standings.count_waiting)
-            self._waiting |= await self._servers_waiting()
-        if (counting := self._counting) is not None:
-            await asyncio.wait({counting}, timeout=LOOK_S)
-            if counting.done():
-                self._counting = None
-                self._looked_at = loop.time()
-                self._waiting |= {"migrations": counting.result()}
+            self._counting.add_done_callback(self._counted)
+            self._waiting.update(await self._servers_waiting())
+        if self._counting is not None:
+            await asyncio.wait({self._counting}, timeout=LOOK_S)
         return self._waiting
+
+    def _counted(self, counting: asyncio.Future[int]) -> None:
+        if counting is self._counting:  # else something has changed since it began
+            self._counting = None
+            self._waiting["migrations"] = counting.result()
 
     async def _servers_waiting(self) -> dict[str, int]:
         if self.powers.ask is None:
@@ -237,6 +240,7 @@ class Studio:
     def forget_waiting(self) -> None:
         """Look again at what waits: something has changed."""
         self._waiting = {}
+        self._looked_at = self._counting = None
 
     def _groups(self, waiting: Mapping[str, int]) -> list[tuple[str, list[dict[str, Any]]]]:
         words = {"migrations": "pending", "tools": "held", "servers": "not up"}
