@@ -313,6 +313,17 @@ async def test_a_count_that_began_before_a_change_is_not_shown_after_it(tmp_path
     assert "Migrations 2 pending" in (await inside.ask("/studio/nowhere")).words
 
 
+async def test_a_folder_with_a_problem_is_not_said_to_be_applied(tmp_path: Path) -> None:
+    path = tmp_path / "data.db"
+    folder = MigrationFolder(tmp_path / "migrations")
+    folder.journal_file.write_text("[")
+    with closing(sqlite3.connect(path)) as made:
+        made.execute("CREATE TABLE other (x)")
+    line = await Inside.of(path, folder.path).page("/studio/migrations")
+    assert "1 problem to mend before anything is applied" in line.words
+    assert "Every migration of the folder is applied" not in line.words
+
+
 def nested(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     for _ in range(levels):
