@@ -173,7 +173,7 @@ def test_a_migration_is_generated_from_the_schema_in_code_after_it_was_looked_at
     expect(page.locator("aside")).to_contain_text("existing rows have no value")
     page.get_by_label("Value of orders.size").fill("'small'")
     page.get_by_role("textbox", name="Name").fill("towns")
-    page.get_by_label("customers.city is gone").select_option("it is now customers.town")
+    page.get_by_label("customers.city is removed").select_option("it is now customers.town")
     expect(page.locator("pre.sql")).to_contain_text("RENAME COLUMN city TO town")
     expect(page.locator("pre.sql")).to_contain_text("'small'")
     (shop.place.root / "schema.sql").write_text(changed + ";\nCREATE TABLE late (x)")
