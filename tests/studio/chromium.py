@@ -94,6 +94,24 @@ def findings(page: Page) -> list[str]:
     ]
 
 
+CUT_OFF = """() => {
+  const named = (one) => one.getAttribute('aria-label') || one.innerText || one.name;
+  const shown = [...document.querySelectorAll('button, a.btn, input[type=checkbox], input[type=radio]')]
+    .filter((one) => one.checkVisibility({checkVisibilityCSS: true}));
+  return shown.filter((one) => {
+    const box = one.getBoundingClientRect();
+    const edge = one.closest('.panel')?.getBoundingClientRect().right ?? innerWidth;
+    return box.right > edge || (one.matches('input') && box.width < 16);
+  }).map(named);
+}"""
+
+
+def cut_off(page: Page) -> list[str]:
+    """Return the buttons that the edge of their panel hides, and the boxes to tick that are squeezed."""
+    found: list[str] = page.evaluate(CUT_OFF)
+    return found
+
+
 def overflow(page: Page) -> int:
     """Return by how many pixels the page is wider than the window."""
     wider: int = page.evaluate("document.documentElement.scrollWidth - innerWidth")

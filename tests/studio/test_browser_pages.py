@@ -13,6 +13,7 @@ from tests.studio.chromium import (
     THEMES,
     Watched,
     axe_source,
+    cut_off,
     findings,
     overflow,
     screenshots,
@@ -81,6 +82,7 @@ def test_every_page_is_well_at_every_size_in_light_and_dark(
         page.set_viewport_size({"width": width, "height": height})
         if over := overflow(page):
             problems.append(f"{width}: {over} px wider than the window")
+        problems += [f"{width}: {name!r} is cut off" for name in cut_off(page)]
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)
             if width < LARGE:
