@@ -12,6 +12,7 @@ from local_mcp_gateway.studio.tables import (
     Table,
     count,
     count_rows,
+    links_to,
     list_tables,
     opened,
     quoted,
@@ -78,7 +79,7 @@ def test_links_are_known_both_ways_though_they_do_not_name_the_column(
 ) -> None:
     (link,) = table(connection, "pets").links
     assert (link.columns, link.to, link.to_columns) == (("owner",), "people", ("id",))
-    assert table(connection, "people").pointing == (link,)
+    assert list(links_to(connection, "people")) == [link]
     assert table(connection, "people").indexes[0].partial
 
 

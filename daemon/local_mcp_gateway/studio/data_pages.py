@@ -106,16 +106,16 @@ async def show_rows(visit: Visit) -> Response:
         table = table_of(connection, visit)
         found = tables.list_tables(connection)
         if table.problem:
-            return table, found, None, table.problem
+            return table, found, None, table.problem, None
         try:
-            return table, found, rows.read_page(connection, table, asked), ""
+            page = rows.read_page(connection, table, asked)
         except Error as error:
             if isinstance(error, UsageProblem) or "interrupted" in str(error):
                 raise
-            return table, found, None, str(error)
+            return table, found, None, str(error), None
+        return table, found, page, "", _counted(connection, visit, table, asked)
 
-    table, found, page, problem = await read(visit, work)
-    total = None if problem else await _counted(visit, table, asked)
+    table, found, page, problem, total = await read(visit, work)
     links = table.single_links
     return await visit.page(
         "rows.html",
@@ -132,7 +132,7 @@ async def show_rows(visit: Visit) -> Response:
     )
 
 
-async def _counted(visit: Visit, table: Table, asked: Asked) -> int | None:
+def _counted(connection: Connection, visit: Visit, table: Table, asked: Asked) -> int | None:
     """Return how many rows the filter selects, or None if counting takes too long.
 
     A session keeps what was counted until somebody writes, since every page of a large table would count
@@ -141,17 +141,15 @@ async def _counted(visit: Visit, table: Table, asked: Asked) -> int | None:
     where, values = rows.where_of(table, asked.conditions)
     source = f"{tables.quoted(table.name)} WHERE {where}"
     counts, key = visit.session.counts, (_written(visit.powers.database), source, tuple(values))
-    if key not in counts:
+    if (found := counts.get(key)) is None:
+        tables.stop_after(connection, COUNT_S)
         try:
-            found: int = await read(
-                visit, lambda connection: tables.count(connection, source, tuple(values)), COUNT_S
-            )
+            found = counts[key] = tables.count(connection, source, tuple(values))
         except Error:
             return None
-        counts[key] = found
         for old in list(counts)[:-MOST_COUNTS]:
-            del counts[old]
-    return counts[key]
+            counts.pop(old, None)  # another page of this browser may have done so
+    return found
 
 
 def _written(database: Path) -> tuple[int, ...]:
@@ -184,12 +182,12 @@ async def show_structure(visit: Visit) -> Response:
     """Show a table's columns, keys, indexes and triggers."""
 
     def work(connection: Connection) -> Any:
-        return table_of(connection, visit), tables.list_tables(connection)
+        table = table_of(connection, visit)
+        return table, tables.list_tables(connection), list(tables.links_to(connection, table.name))
 
-    table, found = await read(visit, work)
-    return await visit.page(
-        "structure.html", table=table, beside=tables.Beside.of(found, table.name)
-    )
+    table, found, pointing = await read(visit, work)
+    beside = tables.Beside.of(found, table.name)
+    return await visit.page("structure.html", table=table, beside=beside, pointing=pointing)
 
 
 # --- blobs and exports --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.studio.tables import Column, Link, Table, count, quoted
+from local_mcp_gateway.studio.tables import Column, Link, Table, count, links_to, quoted
 from local_mcp_gateway.studio.values import (
     CUT,
     Cell,
@@ -233,7 +233,7 @@ def pointing_at(
     """Return for each foreign key that refers to this table how many rows refer to this row."""
     found = []
     condition, keys = by_key_text(table, key)
-    for link in table.pointing:
+    for link in links_to(connection, table.name):
         wanted = ", ".join(map(quoted, link.to_columns))
         row = connection.execute(
             f"SELECT {wanted} FROM {quoted(table.name)} WHERE {condition}", keys

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database import Error
@@ -128,7 +128,6 @@ class Table:
     """Why its columns cannot be read."""
     searchable: bool = False
     """A table of FTS: it can be searched with MATCH."""
-    pointing: tuple[Link, ...] = field(default=())
     """The foreign keys of other tables that refer to this one."""
 
     def column(self, name: str) -> Column | None:
@@ -161,9 +160,16 @@ def opened(
     """
     with powers.look(powers.database) as connection:
         connection.text_factory = _text
-        end = time.monotonic() + limit_s
-        connection.set_progress_handler(lambda: is_left() or time.monotonic() > end, STEPS)
+        stop_after(connection, limit_s, is_left)
         yield connection
+
+
+def stop_after(
+    connection: Connection, limit_s: float, is_left: Callable[[], bool] = lambda: False
+) -> None:
+    """Have SQLite interrupt what a connection does from now on, as `opened` says."""
+    end = time.monotonic() + limit_s
+    connection.set_progress_handler(lambda: is_left() or time.monotonic() > end, STEPS)
 
 
 def _text(raw: bytes) -> str:
@@ -259,7 +265,6 @@ def read_table(
         ),
         text,
         searchable=kind == "virtual" and "using fts" in text.lower(),
-        pointing=tuple(_pointing(connection, name)),
     )
 
 
@@ -341,8 +346,8 @@ def _links(connection: Connection, name: str) -> Iterator[Link]:
             yield Link(name, tuple(part[0] for part in parts), to, named, on_delete)
 
 
-def _pointing(connection: Connection, name: str) -> Iterator[Link]:
-    """Yield the foreign keys of all tables that refer to this one."""
+def links_to(connection: Connection, name: str) -> Iterator[Link]:
+    """Yield the foreign keys of all tables that refer to this one; every table is looked at."""
     pointing = connection.execute(
         "SELECT DISTINCT m.name FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f"
         " WHERE m.type = 'table' AND lower(f.\"table\") = lower(?) ORDER BY m.name",
