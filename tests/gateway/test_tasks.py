@@ -199,7 +199,7 @@ async def test_a_fault_while_an_output_is_read_is_told_and_the_server_is_met_ane
     async with gateway_of(tmp_path, PLAIN) as running:
         pid = await use(running, "pid")
         await running.kept("plain")
-        connection: Any = running.gateway.registry.upstreams["plain"]._connection
+        connection: Any = running.gateway.registry.upstreams["plain"].lifecycle.connection
 
         def broken(_: bytes) -> None:
             raise ZeroDivisionError("planted")

@@ -244,15 +244,15 @@ class Gateway:
             self._admission.replace(tokens)
             self._read_tokens_again({server.id for server in definitions.servers})
             for upstream in fresh.values():
-                upstream.start(self._upstream_tasks)
+                upstream.lifecycle.start(self._upstream_tasks)
                 if self.broker.has_subscribers(upstream):
-                    upstream.request_connection()
+                    upstream.lifecycle.request()
             for upstream in staying.values():
                 upstream.retry()
             async with asyncio.TaskGroup() as stopping:
                 stopping.create_task(self._sharing.end_of({upstream.name for upstream in ending}))
                 for upstream in ending:
-                    stopping.create_task(upstream.stop())
+                    stopping.create_task(upstream.lifecycle.stop())
             released = self._judge_again(staying, approvals)
             touched = {upstream.name for upstream in ending} | fresh.keys() | released | judged
             self._announce(before, shown, touched)
@@ -311,7 +311,9 @@ class Gateway:
         if (source is None or not signed_in) and server.name in self.registry.upstreams:
             owned = (own for _, own in self.registry.owned_at(server.name))
             for upstream in (self.registry.upstreams[server.name], *owned):
-                upstream.reconnect("it was signed in to" if signed_in else "it was signed out of")
+                upstream.lifecycle.disconnect(
+                    "it was signed in to" if signed_in else "it was signed out of"
+                )
 
     async def check(self, definition: ServerDefinition) -> tuple[Identity, Fetched]:
         """Connect to a server that need not be stored, fetch its lists, and disconnect."""

@@ -127,7 +127,7 @@ async def test_a_question_of_a_call_that_was_cancelled_waits_no_longer(running: 
         registry = running.gateway.registry
         own = [upstream for _, upstream in registry.owned_at("asking")]
         (upstream,) = own or [registry.upstreams["asking"]]
-        server_requests = upstream._connection._server_requests  # type: ignore[union-attr]
+        server_requests = upstream.lifecycle.connection._server_requests  # type: ignore[union-attr]
         assert len(server_requests.open) == 1
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 5}}
         await running.post(note, **session)

@@ -111,7 +111,7 @@ class Broker:
             identity_updated=upstream.identity_updated,
             via=lambda: self._hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
-            started=upstream.child_started,
+            started=upstream.lifecycle.child_started,
         )
 
     def _capabilities(self, upstream: Upstream) -> object:
@@ -141,7 +141,7 @@ class Broker:
         self._emit("task.failed", server=upstream.name, message=described(error))
 
     def _on_stderr_line(self, upstream: Upstream, line: str) -> None:
-        upstream.stderr_lines.append(line)
+        upstream.lifecycle.stderr_lines.append(line)
         self._emit("upstream.logged", server=upstream.name, line=line)
 
     def connected(self, upstream: Upstream) -> None:

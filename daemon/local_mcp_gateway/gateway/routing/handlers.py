@@ -107,7 +107,7 @@ class Resources:
         """Return whether a server must keep its subscription, or is not connected to drop it."""
         upstream = self._registry.at(route.server, client)
         profiles = self._registry.profiles_of(route.server)
-        gone = upstream is None or not upstream.connected
+        gone = upstream is None or not upstream.lifecycle.connection
         if upstream is not None and upstream.owner is not None:
             return gone
         return gone or self._subscribers.watch(route.server, route.key, profiles)
@@ -131,7 +131,7 @@ def takes_levels(upstream: Upstream) -> bool:
 
 
 def _is_connected(upstream: Upstream) -> bool:
-    return upstream.connected
+    return upstream.lifecycle.connection is not None
 
 
 async def set_level(

@@ -195,7 +195,7 @@ class Registry:
         """
         members = self.members(profile, client)
         for upstream in members:
-            upstream.request_connection()
+            upstream.lifecycle.request()
             upstream.catalog_sync.refresh_if_stale()
         await self._met(members, self._options.list_timeout_s)
         return self.view(profile, client, token)
@@ -215,7 +215,7 @@ class Registry:
         """
         members = self.members(profile)
         for upstream in members:
-            upstream.request_connection()
+            upstream.lifecycle.request()
         await self._met(members, min(INTRODUCED_S, self._options.list_timeout_s))
         return members
 
@@ -263,15 +263,15 @@ def state_of(upstream: Upstream) -> dict[str, Any]:
 
     Secrets in it are redacted.
     """
-    lists = upstream.catalog.lists or {}
-    reason = upstream.reason or upstream.catalog_sync.fault
+    life, lists = upstream.lifecycle, upstream.catalog.lists or {}
+    reason = life.reason or upstream.catalog_sync.fault
     return {
-        "state": upstream.state.value,
+        "state": life.state.value,
         "reason": reason and redact_text(reason),
-        "retry_at": upstream.retry_at,
+        "retry_at": life.retry_at,
         "tools": len(lists[CatalogKind.TOOLS]) if lists else None,
         "held": sorted(upstream.catalog.held),
         "protocol": upstream.identity.version if upstream.identity else None,
-        "pid": upstream.pid,
-        "wrote": [redact_text(line) for line in upstream.stderr_lines],
+        "pid": life.pid,
+        "wrote": [redact_text(line) for line in life.stderr_lines],
     }

@@ -124,7 +124,7 @@ class Sharing:
         translated = identity is not None and not identity.modern and not identity.both
         if not answers or not translated:
             return False
-        told = upstream.told
+        told = upstream.lifecycle.told
         return upstream.asks or (told is not None and beyond(told, caller.capabilities))
 
     def connect_own(self, session: Session) -> None:
@@ -137,7 +137,7 @@ class Sharing:
 
     def _differs(self, upstream: Upstream, session: Session) -> bool:
         """Return whether the server was told other capabilities, and its lists may depend on them."""
-        told, identity = upstream.told, upstream.identity
+        told, identity = upstream.lifecycle.told, upstream.identity
         if told is None:  # not connected, or not to be told
             return upstream.lists_differ and identity is not None and identity.alike is False
         if upstream.lists_differ:
@@ -158,12 +158,12 @@ class Sharing:
         if upstream.identity.alike is not None:
             return
         ends = (upstream, own)
-        told = [end.told for end in ends]
+        told = [end.lifecycle.told for end in ends]
         listed = all(e.catalog_sync.fetched.is_set() and not e.catalog_sync.faults for e in ends)
         if not listed or None in told or told[0] == told[1]:
             return
         alike = own.catalog.lists == upstream.catalog.lists
-        may_ask = not beyond(upstream.told or b"", encode(MEDIATED))
+        may_ask = not beyond(upstream.lifecycle.told or b"", encode(MEDIATED))
         if alike and not may_ask and upstream.user in {ANYBODY, SEVERAL}:
             return  # it may keep something for those who use it
         upstream.identity.alike = alike
@@ -173,7 +173,7 @@ class Sharing:
         if not may_ask and upstream.user is not None:
             self._replace(upstream, upstream.user)
         elif not may_ask:
-            upstream.reconnect(OTHER_CLIENT)
+            upstream.lifecycle.disconnect(OTHER_CLIENT)
         if own.user is None and not own.busy:
             self._end(own.owner, own)
 
@@ -194,11 +194,11 @@ class Sharing:
             idle = [pair for pair in present if not pair[1].busy]
             if not idle:
                 return None
-            self._end(*min(idle, key=lambda pair: pair[1].last_used))
+            self._end(*min(idle, key=lambda pair: pair[1].lifecycle.last_used))
         own = self._make(upstream.definition, owner)
         own.learn_from(upstream)
         self._registry.owned.setdefault(owner, {})[upstream.name] = own
-        own.start(self._tasks)
+        own.lifecycle.start(self._tasks)
         return own
 
     # --- messages that belong to no call ---------------------------------------------------------
@@ -245,7 +245,7 @@ class Sharing:
         fresh.learn_from(upstream)
         upstream.owner = owner
         self._registry.replace(upstream, fresh)
-        fresh.start(self._tasks)
+        fresh.lifecycle.start(self._tasks)
         if owner is NOBODY:
             self._tasks.start(self._drain, upstream)
         else:
@@ -254,7 +254,7 @@ class Sharing:
     async def _drain(self, upstream: Upstream) -> None:
         """End a connection that nobody owns after its last call."""
         await upstream.quiet()
-        await upstream.stop()
+        await upstream.lifecycle.stop()
 
     # --- ends ------------------------------------------------------------------------------------
 
@@ -272,8 +272,8 @@ class Sharing:
             for name in names:
                 for owner, own in tuple(self._registry.owned_at(name)):
                     self._registry.disown(owner, name)
-                    stopping.create_task(own.stop())
+                    stopping.create_task(own.lifecycle.stop())
 
     def _end(self, owner: object, own: Upstream) -> None:
         self._registry.disown(owner, own.name)
-        self._tasks.start(own.stop)
+        self._tasks.start(own.lifecycle.stop)

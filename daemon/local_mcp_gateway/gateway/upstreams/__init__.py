@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.gateway.upstreams.http_transport import reason_of
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
+    from local_mcp_gateway.gateway.upstreams.lifecycle import OTHER_CLIENT
     from local_mcp_gateway.gateway.upstreams.network import proxy_of, sign_in_session
     from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
     from local_mcp_gateway.gateway.upstreams.sandbox import NoSandbox, sandbox_gaps
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.upstream import (
         ANYBODY,
         NOBODY,
-        OTHER_CLIENT,
         SEVERAL,
         Hooks,
         Upstream,
@@ -64,13 +64,14 @@ else:
         definitions=("Unseal", "as_reason", "in_sandbox", "same_definition", "with_values"),
         http_transport=("reason_of",),
         large_responses=("Relay", "StreamedResponse"),
+        lifecycle=("OTHER_CLIENT",),
         network=("proxy_of", "sign_in_session"),
         process=("OrphanReaper",),
         sandbox=("NoSandbox", "sandbox_gaps"),
         server_requests=("ROOTS", "ProgressTokens"),
         stdio=("DualVersionStdioServer",),
         streamable_http=("open_url",),
-        upstream=("ANYBODY", "NOBODY", "OTHER_CLIENT", "SEVERAL", "Hooks", "Upstream"),
+        upstream=("ANYBODY", "NOBODY", "SEVERAL", "Hooks", "Upstream"),
     )
 
 __all__ = [

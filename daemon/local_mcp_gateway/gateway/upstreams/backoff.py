@@ -1,15 +1,9 @@
-"""Reconnect backoff, debouncing of list changes, and the state of an upstream. Pure."""
+"""How long to wait: before a reconnection, and before lists that changed are fetched again. Pure."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from typing import Final
-
-from local_mcp_gateway.formats import iso
-from local_mcp_gateway.gateway.upstreams.connection import Connection, reject
 
 FIRST_S: Final = 1.0
 LEAST_S: Final = 0.2
@@ -64,49 +58,6 @@ class ChangeDebounce:
 
 
 FIRST_PAUSE_S: Final = 0.5
-
-
-class UpstreamState(StrEnum):
-    """The state of an upstream."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    READY = "ready"
-    FAILED = "failed"
-    NEEDS_SIGN_IN = "needs_sign_in"
-    """It failed, and only a person can change that: it is tried when something needs it."""
-
-
-class ConnectionWaiters:
-    """The calls that wait for a connection."""
-
-    def __init__(self) -> None:
-        self._waiting: set[asyncio.Future[Connection]] = set()
-
-    async def wait(self) -> Connection:
-        """Return the next connection; raise when the attempt fails."""
-        waiter: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
-        self._waiting.add(waiter)
-        try:
-            return await waiter
-        finally:
-            self._waiting.discard(waiter)
-
-    def resolve(self, connection: Connection) -> None:
-        """Give the connection to all waiting calls."""
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(connection)
-
-    def reject(self, reason: str) -> None:
-        """Fail all waiting calls."""
-        for waiter in self._waiting:
-            reject(waiter, reason)
-
-
-def moment_in(seconds: float) -> str:
-    """Return the time that many seconds from now, ISO 8601 in UTC."""
-    return iso(datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def backoff_s(failures: int, most_s: float) -> float:
