@@ -20,6 +20,7 @@ import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,6 +35,8 @@ from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).parents[1]
 LARGEST_ORDER = 1 << 17
+NEWS = struct.Struct("i")
+"""What is told of a fork, twice: its process id, then its exit code; both may be there at once."""
 _one_at_a_time = threading.Lock()
 
 
@@ -61,7 +64,7 @@ class Fork:
             socket.send_fds(_warm(), [json.dumps(order).encode()], [*streams, tell])
         os.close(tell)
         self.arguments = list(arguments)
-        self.pid = int(os.read(news, 100))
+        (self.pid,) = NEWS.unpack(os.read(news, NEWS.size))
         self._end = news
         self._code: int | None = None
         self._waiting = threading.Lock()
@@ -72,7 +75,7 @@ class Fork:
             if self._code is None:
                 if not select.select([self._end], [], [], timeout_s)[0]:
                     raise subprocess.TimeoutExpired(self.arguments, timeout_s)
-                self._code = int(os.read(self._end, 100))
+                (self._code,) = NEWS.unpack(os.read(self._end, NEWS.size))
                 os.close(self._end)
             return self._code
 
@@ -172,7 +175,7 @@ def attend(orders: socket.socket) -> None:
                 if key.fileobj is not orders:
                     selector.unregister(key.fileobj)
                     pid, tell = waited.pop(key.fd)
-                    os.write(tell, b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                    os.write(tell, NEWS.pack(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
                     os.close(tell)
                     os.close(key.fd)
                     continue
@@ -191,7 +194,7 @@ def attend(orders: socket.socket) -> None:
                 *streams, tell = descriptors
                 for descriptor in streams:
                     os.close(descriptor)
-                os.write(tell, b"%d\n" % pid)
+                os.write(tell, NEWS.pack(pid))
                 pidfd = os.pidfd_open(pid)
                 waited[pidfd] = (pid, tell)
                 selector.register(pidfd, selectors.EVENT_READ)
