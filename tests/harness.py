@@ -426,6 +426,17 @@ def strace_missing() -> bool:
     )
 
 
+def locks_on(database: Path, pid: int) -> list[str]:
+    """Return the POSIX locks that a process has on a file, as the kernel lists them."""
+    inode = database.stat().st_ino
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return sorted(
+        " ".join(line[1:])
+        for line in lines
+        if line[1] == "POSIX" and line[4] == str(pid) and line[5].endswith(f":{inode}")
+    )
+
+
 def wait_gone(pid: int) -> None:
     """Wait until a process, which need not be our child, has ended."""
     try:

@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from local_mcp_gateway.database.connections import open_reader, require_own_logs
 from local_mcp_gateway.database.lock import DatabaseLock
 from local_mcp_gateway.database.recovery import ServedFile
 from local_mcp_gateway.errors import ForeignLog
+from tests.harness import locks_on
 
 AN_HOUR_NS = 3_600_000_000_000
 _SETUP = """
@@ -292,3 +293,21 @@ def test_a_file_that_was_written_over_in_place_is_noticed(
         assert not served.is_overwritten()
         cp_over(copy, path)
         assert served.is_overwritten()
+
+
+@pytest.mark.parametrize("holder", [True, False], ids=["with the lock", "without it"])
+def test_a_reader_keeps_the_locks_of_what_this_process_has_open(
+    tmp_path: Path, holder: bool
+) -> None:
+    """The kernel drops them all when any descriptor of the file is closed."""
+    path = tmp_path / "x.db"
+    make(path, "WAL")
+    with (
+        DatabaseLock(path) if holder else nullcontext(),
+        closing(sqlite3.connect(path, isolation_level=None)) as served,
+    ):
+        served.execute("INSERT INTO n (v) VALUES ('y')")
+        before = locks_on(path, os.getpid())
+        assert before
+        open_reader(path).close()
+        assert locks_on(path, os.getpid()) == before

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.harness import locks_on
 from tests.studio.conftest import Browser, Running
 
 
@@ -99,7 +98,7 @@ def test_a_restore_wants_the_name_and_brings_the_backup_back(
         "/studio/migrations/backups/restore", name="../../etc/passwd", typed="gateway.db"
     )
     assert reply.status == 400
-    assert locks_on(running)
+    assert locks_on(running.place.database, running.gateway.process.pid)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "--help", "no-such-backup", ""])
@@ -112,20 +111,8 @@ def test_a_name_that_is_no_backup_is_refused(browser: Browser, name: str) -> Non
 def test_the_database_keeps_its_locks_while_pages_read_it(
     browser: Browser, running: Running
 ) -> None:
-    before = locks_on(running)
+    before = locks_on(running.place.database, running.gateway.process.pid)
     assert before
     for path in ("/studio/", "/studio/migrations", "/studio/migrations/backups"):
         browser.page(path)
-    assert locks_on(running) == before
-
-
-def locks_on(running: Running) -> list[str]:
-    """Return the POSIX locks that the gateway has on its database, as the kernel lists them."""
-    inode = running.place.database.stat().st_ino
-    owner = str(running.gateway.process.pid)
-    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return sorted(
-        " ".join(line[1:])
-        for line in lines
-        if line[1] == "POSIX" and line[4] == owner and line[5].endswith(f":{inode}")
-    )
+    assert locks_on(running.place.database, running.gateway.process.pid) == before

@@ -124,13 +124,12 @@ def survive_power_cut(connection: sqlite3.Connection) -> None:
         raise RuntimeError(f"PRAGMA synchronous is {synchronous}, set inside a transaction")
 
 
-def open_reader(path: Path, *, locked: bool = False, again: bool = False) -> sqlite3.Connection:
+def open_reader(path: Path, *, locked: bool = False) -> sqlite3.Connection:
     """Open the database read-only; never create it, never wait for a writer in WAL.
 
     A caller that holds the `DatabaseLock` passes `locked`: the path is known to be a file, and the handle
     may write, so that closing it removes SQLite's `-wal` and `-shm` files; a read-only handle has to
-    leave them. A caller that may have the file open already passes `again`: its logs were checked then,
-    and checking them opens the file past SQLite, which drops the locks of this process.
+    leave them.
     """
     if not locked:
         require_database_file(path)
@@ -138,8 +137,7 @@ def open_reader(path: Path, *, locked: bool = False, again: bool = False) -> sql
         raise DatabasePathProblem(f"There is no database at {path}.", path=str(path))
     if locked:
         return open_checked(f"{uri(path)}?mode=rw")
-    if not again:
-        require_own_logs(path)
+    require_own_logs(path)
     try:
         return open_checked(f"{uri(path)}?mode=ro")
     except sqlite3.OperationalError as error:
@@ -173,16 +171,14 @@ def is_writable(path: Path) -> bool:
 
 
 @contextmanager
-def reading(
-    path: Path, *, locked: bool = False, again: bool = False
-) -> Iterator[sqlite3.Connection]:
+def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]:
     """Open the database for reading in a block, as `open_reader` does.
 
     Damage that SQLite finds inside the block (any page may be damaged) is raised as Damaged.
     """
     with (
         translated_errors(path),
-        closing(open_reader(path, locked=locked, again=again)) as connection,
+        closing(open_reader(path, locked=locked)) as connection,
     ):
         yield connection
 

@@ -23,6 +23,7 @@ import errno
 import fcntl
 import os
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -50,7 +51,7 @@ class _Database(NamedTuple):
     """What is known about a database that has a log beside it."""
 
     path: Path
-    file: BinaryIO
+    descriptor: int
     header: bytes
     status: os.stat_result
 
@@ -73,14 +74,15 @@ class _Database(NamedTuple):
 def require_fitting_logs(real: Path) -> None:
     """Raise ForeignLog if SQLite would write pages of another file into this one, a real path.
 
-    What another program has open is not looked at: it has recovered it. A process that serves must not
-    open the file here, since closing it would drop SQLite's locks.
+    What is open, here or in another program, is not looked at: who opened it has recovered it.
     """
-    with suppress(OSError), os.fdopen(open_file(real), "rb") as file:
-        if _is_open_elsewhere(file):
+    with suppress(OSError):
+        descriptor = _lasting_descriptor(real)
+        if _is_open(descriptor):
             return
-        found = _Database(real, file, file.read(_HEADER_BYTES), os.fstat(file.fileno()))
-        if found.header and not found.header.startswith(MAGIC):
+        header = os.pread(descriptor, _HEADER_BYTES, 0)
+        found = _Database(real, descriptor, header, os.fstat(descriptor))
+        if header and not header.startswith(MAGIC):
             return  # SQLite does not open it
         for suffix, fits in (("-wal", _wal_fits), ("-journal", _journal_fits)):
             path = Path(f"{real}{suffix}")
@@ -101,11 +103,32 @@ def _foreign(database: Path, log: Path) -> ForeignLog:
     )
 
 
-def _is_open_elsewhere(file: BinaryIO) -> bool:
+_lasting: dict[Path, int] = {}
+_opening = threading.Lock()
+
+
+def _lasting_descriptor(real: Path) -> int:
+    """Return a descriptor that stays open for as long as the path names this file. Raises OSError, NotAFile.
+
+    Closing one would drop the locks that SQLite has on the file in this process: then the next program
+    that closes the database removes the write-ahead log.
+    """
+    with _opening:
+        now = real.stat()
+        for known in (held_file(real), _lasting.get(real, -1)):
+            if known >= 0 and os.path.samestat(os.fstat(known), now):
+                return known
+        before, _lasting[real] = _lasting.get(real), open_file(real)
+        if before is not None:
+            os.close(before)
+        return _lasting[real]
+
+
+def _is_open(descriptor: int) -> bool:
     """Return whether a process has the file locked as SQLite does while it reads or writes."""
     asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, *SHARED_BYTES, 0)
     try:
-        answer = fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked)
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -192,8 +215,7 @@ def _wal_fits(database: _Database, log: BinaryIO) -> bool:
         return False
     lowest = min(page for page, _ in frames)
     versions = [at for page, at in frames if page == lowest]
-    database.file.seek((lowest - 1) * page_size)
-    now = database.file.read(page_size)
+    now = os.pread(database.descriptor, page_size, (lowest - 1) * page_size)
     if any(_read(log, at, page_size) == now for at in reversed(versions)):
         return True
     if lowest == 1:

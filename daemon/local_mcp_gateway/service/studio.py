@@ -113,7 +113,7 @@ async def serve_database(
 ) -> None:
     """Serve the pages of one database until a signal; `ready` is called with the link. Takes no lock."""
     with reading(database):
-        pass  # its logs are checked once, before this process has it open
+        pass  # what cannot be read is refused before anything is served
     url = url_of(listener)
     options: tuple[str, ...] = ("--database", str(database))
     if migrations is not None:
@@ -123,7 +123,6 @@ async def serve_database(
         migrations=migrations,
         backups=backups,
         work=partial(run_command, options) if writable and migrations is not None else None,
-        look=partial(reading, again=True),
         own=url,
         writable=writable,
         emit=emit,

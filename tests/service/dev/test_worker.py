@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -111,6 +113,21 @@ def test_what_is_saved_while_another_file_is_applied_is_never_missed(
         gateway.wait_for("migration.hot_refused", where=partial(about, tag))
         place.folder.write(tag, f"CREATE TABLE quick_{number} (id INTEGER PRIMARY KEY);")
         gateway.wait_for("migration.hot_applied", where=partial(about, tag))
+
+
+def test_a_program_that_reads_during_a_save_and_closes_last_does_not_take_the_log_away(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    """A descriptor of the database that the gateway closes would drop SQLite's locks of the process."""
+    place, gateway = dev
+    with closing(sqlite3.connect(place.database)) as browser:
+        browser.execute("BEGIN")
+        browser.execute("SELECT count(*) FROM profiles").fetchall()  # the log cannot be emptied
+        for tag in ("0104_one", "0105_two"):
+            place.folder.write(tag, f"CREATE TABLE {tag[5:]} (id INTEGER PRIMARY KEY);")
+            gateway.wait_for("migration.hot_applied", where=partial(about, tag))
+    assert place.run("profile", "add", "kept").code == 0
+    assert place.query("SELECT name FROM profiles") == [("kept",)]
 
 
 def about(tag: str, event: dict[str, Any]) -> bool:
