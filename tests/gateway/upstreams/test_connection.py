@@ -13,7 +13,9 @@ import pytest
 from local_mcp_gateway.gateway.protocol.sse import STEP_LINES, SseParser
 from local_mcp_gateway.gateway.upstreams.connection import (
     REST,
+    SILENT,
     TURN_S,
+    Call,
     FairShare,
     UpstreamDisconnected,
     reject,
@@ -91,3 +93,9 @@ async def test_a_wait_that_fails_is_told_to_who_waits_and_reported_by_nobody_els
     del abandoned, waiting
     gc.collect()
     assert reported == []
+
+
+@pytest.mark.parametrize("token", [b"null", b"{}", b"true"])
+def test_what_is_no_progress_token_is_passed_on_and_asks_for_no_progress(token: bytes) -> None:
+    call = Call("tools/call", b'{"_meta":{"progressToken":%s}}' % token, SILENT)
+    assert (call.prepared(b"1"), call.token) == (call.params, b"")

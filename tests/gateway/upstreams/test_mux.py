@@ -45,6 +45,13 @@ async def test_a_byte_order_mark_before_the_first_message_is_passed_over(tmp_pat
         assert await use(running, "swarm", count=1) == "swarm"
 
 
+async def test_an_answer_that_repeats_its_id_as_text_or_as_a_float_is_taken(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, RUDE) as running:
+        for identity in (b'"ID"', b"ID.0"):
+            line = b'{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' % identity
+            assert (await write(running, line))["result"] == {"content": []}
+
+
 async def test_what_a_child_writes_that_is_no_utf_8_reaches_the_client_as_text(
     tmp_path: Path,
 ) -> None:

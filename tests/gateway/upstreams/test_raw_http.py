@@ -79,6 +79,10 @@ async def use(running: Running, told: bytes) -> Any:
     return answer["error"]["message"] if "error" in answer else answer["result"]
 
 
+def status(line: bytes, body: bytes, headers: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s" % (line, headers, len(body), body)
+
+
 async def test_what_is_wrong_with_an_answer_is_said_in_words(tmp_path: Path) -> None:
     async with raw(tmp_path) as running:
         for told, said in (
@@ -95,6 +99,21 @@ async def test_what_is_wrong_with_an_answer_is_said_in_words(tmp_path: Path) -> 
                 b"HTTP/1.1 302 F\r\nLocation: http://x/\x1b[31m\r\nContent-Length: 0\r\n\r\n",
                 "it redirects to http://x/\ufffd[31m: give that URL, if you trust it",
             ),
+            (status(b"202 A", b""), "it answered HTTP 202 without a response"),
+            (status(b"304 N", b""), "it answered HTTP 304 without a response"),
+            (
+                status(b"200 OK", b"<p>Sign in", b"Content-Type: text/html\r\n"),
+                "its response (text/html) is not valid JSON-RPC",
+            ),
+            (
+                status(b"429 T", b"slow\n down", b"Retry-After: 7\r\n"),
+                "it answered HTTP 429 (Retry-After: 7): slow down",
+            ),
+            (
+                status(b"502 B", b"<html>", b"Content-Type: text/html\r\n"),
+                "it answered HTTP 502",
+            ),
+            (STREAM + b"data: {\n\n", "it sent an event that is not valid JSON-RPC"),
         ):
             assert (await use(running, told)).endswith(f"is not available: {said}"), told
 
@@ -116,3 +135,17 @@ async def test_what_stands_before_an_answer_in_its_stream_is_passed_over(
         assert await use(running, STREAM + before + ANSWER) == {"content": []}
         broken = await use(running, STREAM + before)
         assert broken.endswith("it ended its stream without an answer")
+
+
+async def test_an_answer_is_taken_as_the_official_clients_take_it(tmp_path: Path) -> None:
+    long = b"X-Policy: %s\r\n" % (b"a" * 20_000)
+    error = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"unread"}}'
+    async with raw(tmp_path) as running:
+        for told in (
+            STREAM + ANSWER.replace(b"ID", b'"ID"'),
+            STREAM + ANSWER.replace(b"ID", b"ID.0"),
+            STREAM + b"data: [DONE]\n\ndata: {\n\n" + ANSWER,
+            STREAM.replace(b"Connection", long + b"Connection") + ANSWER,
+        ):
+            assert await use(running, told) == {"content": []}, told
+        assert await use(running, STREAM + b"data: " + error + b"\n\n") == "unread"

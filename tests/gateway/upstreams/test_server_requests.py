@@ -104,7 +104,7 @@ async def test_a_server_hears_of_progress_and_takes_its_question_back(running: R
     async with question(running, call_off=True) as (stream, session, asked):
         token = asked["params"]["_meta"]["progressToken"]
         assert (asked["method"], token == 7) == ("elicitation/create", False)
-        stray = {"progressToken": "unknown", "progress": 1}
+        stray = {"progressToken": "gateway-1", "progress": 1}
         for params in (stray, {"progressToken": token, "progress": 1, "message": "thinking"}):
             note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
             assert (await running.post(note, **session)).status == 202

@@ -181,8 +181,13 @@ def _params(params: bytes | memoryview) -> bytes:
 
 
 def number_of(raw: bytes | msgspec.Raw) -> int:
-    """Return the integer in these bytes if it can be one of our ids, else 0."""
+    """Return the integer in these bytes if it can be one of our ids, else 0.
+
+    As for the official clients, "7" and 7.0 are 7: some servers repeat a number in another form.
+    """
     digits = bytes(raw)
+    if not digits.isdigit():
+        digits = digits.removeprefix(b'"').removesuffix(b'"').removesuffix(b".0")
     return int(digits) if len(digits) <= MOST_DIGITS and digits.isdigit() else 0
 
 
@@ -226,6 +231,12 @@ def edit(raw: bytes | memoryview, changes: Mapping[str, bytes | None]) -> bytes:
         else:
             members[key] = msgspec.Raw(value)
     return encode(members)
+
+
+def token_in(meta: bytes) -> bytes:
+    """Return the bytes of the token in the `_meta` of a request, or nothing if there is none to use."""
+    token = member(meta, "progressToken")
+    return token if token[:1] in ID_STARTS else b""
 
 
 def member(raw: bytes | memoryview, key: str) -> bytes:

@@ -25,6 +25,7 @@ from local_mcp_gateway.gateway.protocol import (
     edit,
     encode,
     failure,
+    jsonrpc,
     member,
     success,
     versions,
@@ -482,7 +483,7 @@ class Call(msgspec.Struct, eq=False):
         if b"progressToken" not in self.params:
             return self.params
         meta = member(self.params, "_meta")
-        self.token = member(meta, "progressToken") if meta else b""
+        self.token = jsonrpc.token_in(meta)
         if not self.token:
             return self.params
         return edit(self.params, {"_meta": edit(meta, {"progressToken": identity})})

@@ -38,6 +38,7 @@ from local_mcp_gateway.gateway.upstreams.network import (
     give_up_pool,
     unreachable,
 )
+from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -124,6 +125,8 @@ UNAUTHORIZED: Final = 401
 PROXY_UNAUTHORIZED: Final = 407
 REFUSAL_BYTES: Final = 4096
 """How much of the body of an HTTP error is kept."""
+SHOWN: Final = 200
+"""How many characters of it are shown."""
 MOST_RESUMES: Final = 20
 """How often the stream of one response is resumed; a call's own deadline applies as well."""
 
@@ -182,7 +185,10 @@ class HttpTransport:
             message = Envelope()
         if message.error or message.result:
             return jsonrpc.answer_in(message)
-        raise UpstreamDisconnected("its response is not valid JSON-RPC")
+        if not body.strip():
+            raise UpstreamDisconnected(f"it answered HTTP {reply.status} without a response")
+        kind = printable(reply.headers.get("Content-Type", "no Content-Type").encode())
+        raise UpstreamDisconnected(f"its response ({kind}) is not valid JSON-RPC")
 
     async def _refused(self, reply: aiohttp.ClientResponse, call: Call) -> Answer:
         """Return the JSON-RPC error of an HTTP error; raise HttpRefusal when it has none."""
@@ -242,8 +248,8 @@ class HttpTransport:
                     answer = await self._read_events(again, call, place)
         except EventTooLarge:
             return self._too_large()
-        except jsonrpc.MALFORMED:
-            raise UpstreamDisconnected("it sent an event that is not valid JSON-RPC") from None
+        if answer is None and place.malformed:
+            raise UpstreamDisconnected("it sent an event that is not valid JSON-RPC")
         if answer is None:
             raise UpstreamDisconnected("it ended its stream without an answer")
         return answer
@@ -265,7 +271,10 @@ class HttpTransport:
                     place.last = event.id or place.last
                     place.retry_ms = event.retry_ms or place.retry_ms
                     said = event.data if event.event == b"message" else b""
-                    answer = self._event(said, call) if said else None
+                    try:
+                        answer = self._event(said, call) if said else None
+                    except jsonrpc.MALFORMED:  # passed over, as the official clients do
+                        answer, place.malformed = None, True
                     if answer is not None:
                         return answer
                     await turn.rest()
@@ -288,9 +297,21 @@ class HttpTransport:
             if message.method:
                 with suppress(*jsonrpc.MALFORMED):  # ignore malformed messages
                     self._arrived(message, call)
-            elif bytes(message.id) == call.identity:
+            elif _is_response_to(call, message):
                 answer = jsonrpc.answer_in(message)
         return answer
+
+
+def _is_response_to(call: Call, message: Envelope) -> bool:
+    """Return whether a response in the stream of this call is its own.
+
+    An error without an id is: the server could not read the id of the one request that it got.
+    """
+    identity = bytes(message.id)
+    if identity in {b"", b"null"}:
+        return bytes(message.error)[:1] == b"{"
+    number = jsonrpc.number_of(identity)
+    return identity == call.identity or (number > 0 and number == jsonrpc.number_of(call.identity))
 
 
 class PostRequest:
@@ -335,6 +356,8 @@ class _Place:
 
     last: str | None = None
     retry_ms: int = 1000
+    malformed: bool = False
+    """Whether an event was no message."""
 
 
 def reason_of(error: BaseException) -> str:
@@ -425,9 +448,9 @@ def _onward(reply: aiohttp.ClientResponse, method: str) -> URL | None:
 
 def redirection(reply: aiohttp.ClientResponse) -> str | None:
     """Describe a redirect that is not followed."""
-    if not 300 <= reply.status < 400:
+    if not 300 <= reply.status < 400 or "Location" not in reply.headers:
         return None
-    where = printable(reply.headers.get("Location", "nowhere").encode("utf-8", "replace"))
+    where = printable(reply.headers["Location"].encode("utf-8", "replace"))
     return f"it redirects to {where}: give that URL, if you trust it"
 
 
@@ -438,13 +461,24 @@ def refusal(
     if reply.status == PROXY_UNAUTHORIZED:
         return HttpRefusal(PROXY_SIGN_IN, reply.status, body)
     if reply.status != UNAUTHORIZED:
-        reason = redirection(reply) or f"it answered HTTP {reply.status}"
-        return HttpRefusal(reason, reply.status, body)
+        return HttpRefusal(
+            f"it answered HTTP {reply.status}{_said(reply, body)}", reply.status, body
+        )
     if not has_authorization(server):
         return SignInNeeded(server.name)
     how = f"server edit {server.name} --header Authorization=…"
     reason = f"it refuses its Authorization header (HTTP {UNAUTHORIZED}): give it a valid one with `{how}`"
     return HttpRefusal(reason, reply.status, body)
+
+
+def _said(reply: aiohttp.ClientResponse, body: bytes) -> str:
+    """Return what an HTTP error says in its body, unless that is a page, and when to try again."""
+    page = "html" in reply.content_type
+    text = "" if page else printable(b" ".join(body.split()))
+    wait = printable(reply.headers.get("Retry-After", "").encode("utf-8", "replace"))
+    return (f" (Retry-After: {wait})" if wait else "") + (
+        f": {beginning(text, SHOWN)}" if text else ""
+    )
 
 
 def has_authorization(server: ServerDefinition) -> bool:

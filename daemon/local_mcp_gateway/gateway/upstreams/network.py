@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ACCEPTED: Final = "gzip, deflate"
 CONNECT_S: Final = 10
+HEADER_BYTES: Final = 64 * 1024
+"""How long a header of an answer may be: long policies and cookies are usual."""
 ADDED_CERTIFICATES: Final = ("REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 PROXY_SIGN_IN: Final = (
     "its proxy wants a user name and a password: give them in the URL of the proxy"
@@ -66,6 +68,7 @@ def client_session(
         cookie_jar=aiohttp.CookieJar(unsafe=True, quote_cookie=False),
         auto_decompress=False,
         headers={"Accept-Encoding": ACCEPTED},
+        max_field_size=HEADER_BYTES,
         proxy=proxy_of(server, url),
         middlewares=middlewares,
     )

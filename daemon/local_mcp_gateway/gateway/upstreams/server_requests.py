@@ -8,6 +8,7 @@ ours, so that the client's progress reaches the server that made the request.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from local_mcp_gateway.gateway.protocol import (
     Envelope,
     decode_members,
     edit,
+    jsonrpc,
     member,
     response,
 )
@@ -42,18 +44,16 @@ class ProgressTokens:
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[bytes, Notify]] = {}
-        self._numbered = 0
 
     @contextmanager
     def tracked(self, params: bytes, notify: Notify) -> Iterator[bytes]:
         """Yield the params of a server request, with its progress token replaced by ours."""
         meta = member(params, "_meta") if b"progressToken" in params else b""
-        token = member(meta, "progressToken") if meta else b""
+        token = jsonrpc.token_in(meta)
         if not token:
             yield params
             return
-        self._numbered += 1
-        own = b'"gateway-%d"' % self._numbered
+        own = b'"gateway-%s"' % secrets.token_hex(8).encode()  # no other client can name it
         self._known[own] = token, notify
         try:
             yield edit(params, {"_meta": edit(meta, {"progressToken": own})})
