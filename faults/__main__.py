@@ -23,7 +23,7 @@ from faults.prepare import prepare
 from faults.scenarios import COMMANDS, JOURNAL_MODES, Command, Scenario
 
 if TYPE_CHECKING:
-    from faults.warm import Variation
+    from faults.runner import Variation
 
 SAMPLE_POINTS = 72
 BROKEN = "migrate/WAL"
@@ -140,12 +140,12 @@ def prepared(options: argparse.Namespace, crew: Crew, record: Record) -> dict[st
 
 
 def get_ready(worker: Worker, task: tuple[Command, str]) -> Scenario:
-    return prepare(*task, worker.work, worker.warm)
+    return prepare(*task, worker.work, worker.runner)
 
 
 def count(worker: Worker, scenario: Scenario) -> Calls:
     worker.load(scenario.modules)
-    return count_calls(scenario, worker.work, worker.warm)
+    return count_calls(scenario, worker.work, worker.runner)
 
 
 def besides(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from faults.world import REPOSITORY, World
 
 if TYPE_CHECKING:
-    from faults.warm import Warm
+    from faults.runner import Runner
 
 
 FIRST = """
@@ -56,12 +56,12 @@ ALTER TABLE notes DROP COLUMN length;
 PENDING = (("rebuild_parents", REBUILD, None), ("grow_notes", GROW, GROW_DOWN))
 
 
-def served_world(warm: Warm, root: Path, journal_mode: str) -> World:
+def served_world(runner: Runner, root: Path, journal_mode: str) -> World:
     """Make the same on top of the program's own schema, without which it does not serve."""
-    return old_world(warm, root, journal_mode, shipped=True)
+    return old_world(runner, root, journal_mode, shipped=True)
 
 
-def edited_world(warm: Warm, root: Path, journal_mode: str) -> World:
+def edited_world(runner: Runner, root: Path, journal_mode: str) -> World:
     """Make one that was created with every migration, of which one is edited since.
 
     No down and no backup leads back, and there are rows to carry over.
@@ -72,7 +72,7 @@ def edited_world(warm: Warm, root: Path, journal_mode: str) -> World:
     tag = world.add("first", FIRST)
     for name, sql, down in PENDING:
         world.add(name, sql, down)
-    warm.must(world, "db", "migrate")
+    runner.must(world, "db", "migrate")
     fill(world, 60, journal_mode)
     edited = FIRST.replace("body TEXT NOT NULL", "body TEXT NOT NULL, pinned INTEGER DEFAULT 0")
     (world.migrations / f"{tag}.sql").write_text(edited)
@@ -80,7 +80,7 @@ def edited_world(warm: Warm, root: Path, journal_mode: str) -> World:
 
 
 def old_world(
-    warm: Warm, root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = False
+    runner: Runner, root: Path, journal_mode: str, *, rows: int = 60, shipped: bool = False
 ) -> World:
     """Make a database with the first migration and rows; the others are pending."""
     world = World(root)
@@ -88,7 +88,7 @@ def old_world(
     if shipped:
         shutil.copytree(REPOSITORY / "migrations", world.migrations)
     world.add("first", FIRST)
-    warm.must(world, "db", "migrate")
+    runner.must(world, "db", "migrate")
     fill(world, rows, journal_mode)
     for name, sql, down in PENDING:
         world.add(name, sql, down)
@@ -109,10 +109,10 @@ def fill(world: World, rows: int, journal_mode: str) -> None:
         connection.execute(f"PRAGMA journal_mode={journal_mode}").fetchall()
 
 
-def new_world(warm: Warm, root: Path, journal_mode: str) -> World:
+def new_world(runner: Runner, root: Path, journal_mode: str) -> World:
     """Make a database with everything applied, a backup from before, and rows written since."""
-    world = old_world(warm, root, journal_mode)
-    warm.must(world, "db", "migrate")
+    world = old_world(runner, root, journal_mode)
+    runner.must(world, "db", "migrate")
     with closing(sqlite3.connect(world.database, isolation_level=None)) as connection:
         connection.execute(
             "INSERT INTO notes (id, body, length) VALUES (1000, 'written since', 13)"

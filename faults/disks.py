@@ -14,8 +14,8 @@ from faults.oracle import judge
 from faults.power import refusal
 
 if TYPE_CHECKING:
+    from faults.runner import Runner
     from faults.scenarios import Scenario
-    from faults.warm import Warm
 
 STEPS_KIB = (4, 24, 64, 128, 200, 256, 320, 400, 560, 800)
 """Room left on the disk besides the database: from almost none to enough."""
@@ -42,7 +42,7 @@ def unavailable(work: Path) -> str | None:
 
 
 def full_disk(
-    scenario: Scenario, spare_kib: int, work: Path, warm: Warm
+    scenario: Scenario, spare_kib: int, work: Path, runner: Runner
 ) -> tuple[bool, int, list[str]]:
     """Run with this much room; whatever happened, the same start succeeds once there is room."""
     used = sum(
@@ -51,7 +51,7 @@ def full_disk(
     folders = sum(4 for p in scenario.template.root.rglob("*") if p.is_dir())
     with tmpfs(work / "small", used + folders + spare_kib) as mounted:
         world = scenario.template.copy_to(mounted / "w")
-        done = execute(scenario.command, world, warm)
+        done = execute(scenario.command, world, runner)
         subprocess.run(["mount", "-o", "remount,size=64m", str(mounted)], check=True)
         wrong = judge(scenario, world, done.exit_code, work / "aside")
     if done.exit_code not in (0, 9):
@@ -59,12 +59,12 @@ def full_disk(
     return True, done.exit_code, wrong
 
 
-def read_only(scenario: Scenario, work: Path, warm: Warm) -> tuple[bool, int, list[str]]:
+def read_only(scenario: Scenario, work: Path, runner: Runner) -> tuple[bool, int, list[str]]:
     """Run on a disk that may only be read: refused, nothing changed, and fine once it may."""
     with tmpfs(work / "readonly", 65536) as mounted:
         world = scenario.template.copy_to(mounted / "w")
         subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
-        done = execute(scenario.command, world, warm)
+        done = execute(scenario.command, world, runner)
         subprocess.run(["mount", "-o", "remount,rw", str(mounted)], check=True)
         wrong = [] if content(world.database) == scenario.old else ["the database was changed"]
         wrong += judge(scenario, world, done.exit_code, work / "aside")

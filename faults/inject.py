@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from faults import vfs
 
 if TYPE_CHECKING:
+    from faults.runner import Ended, Runner, Variation
     from faults.scenarios import Command, Scenario
     from faults.syscalls import Answer, Call
-    from faults.warm import Ended, Variation, Warm
     from faults.world import World
 
 SYSCALLS = (
@@ -123,7 +123,7 @@ def tear(call: Call, action: str) -> None:
 def execute(
     command: Command,
     world: World,
-    warm: Warm,
+    runner: Runner,
     *,
     injector: Injector | None = None,
     variation: Variation = (),
@@ -131,7 +131,7 @@ def execute(
     modules: Path | None = None,
 ) -> Ended:
     """Run the command; a gateway is stopped by that signal as soon as it is ready."""
-    return warm.run(
+    return runner.run(
         world,
         *command.arguments,
         stop_by=stop_by if command.serves else None,
@@ -142,11 +142,11 @@ def execute(
     )
 
 
-def count_calls(scenario: Scenario, work: Path, warm: Warm) -> Calls:
+def count_calls(scenario: Scenario, work: Path, runner: Runner) -> Calls:
     """Note the calls of each kind in runs without faults."""
     world = scenario.template.copy_to(work / "count")
     counted = Injector(world.data)
-    done = execute(scenario.command, world, warm, injector=counted)
+    done = execute(scenario.command, world, runner, injector=counted)
     if done.exit_code != 0:
         raise RuntimeError(f"{scenario.name} without faults: {done}")
     if vfs.unavailable() is not None:
@@ -154,7 +154,7 @@ def count_calls(scenario: Scenario, work: Path, warm: Warm) -> Calls:
     trace = work / "count.trace"
     world = scenario.template.copy_to(work / "count")
     below = ("faults.vfs", "install", str(trace), "", "0", "")
-    done = execute(scenario.command, world, warm, variation=below)
+    done = execute(scenario.command, world, runner, variation=below)
     if done.exit_code != 0:
         raise RuntimeError(f"{scenario.name} without faults: {done}")
     return counted.sizes | vfs.read_trace(trace)[0]
@@ -165,7 +165,7 @@ def inject(
     point: Point,
     world: World,
     work: Path,
-    warm: Warm,
+    runner: Runner,
     variation: Variation = (),
 ) -> Outcome:
     """Run the command with the fault."""
@@ -174,8 +174,8 @@ def inject(
         trace.unlink(missing_ok=True)
         wanted = (point.syscall, str(point.number), point.action)
         below = ("faults.vfs", "install", str(trace), *wanted)
-        done = execute(scenario.command, world, warm, variation=below)
+        done = execute(scenario.command, world, runner, variation=below)
         return Outcome(done.exit_code, vfs.read_trace(trace)[1], done.stderr)
     injector = Injector(world.data, point)
-    done = execute(scenario.command, world, warm, injector=injector, variation=variation)
+    done = execute(scenario.command, world, runner, injector=injector, variation=variation)
     return Outcome(done.exit_code, injector.seen, done.stderr, to_data=not injector.printed)

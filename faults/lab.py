@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from faults import disks, power
 from faults.inject import Point, execute, inject
 from faults.oracle import backups_wrong, judge
-from faults.warm import Variation, Warm
+from faults.runner import Runner, Variation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,13 +37,13 @@ class Worker:
     def __init__(self, work: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self.work = work
-        self.warm = Warm()
+        self.runner = Runner()
         self.disk: power.Disk | None = None
         self._loaded: tuple[str, ...] = ()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(self.warm)
+        self._stack.enter_context(self.runner)
         return self
 
     def __exit__(
@@ -57,7 +57,7 @@ class Worker:
     def load(self, modules: tuple[str, ...]) -> None:
         """Let no run after this pay for importing these."""
         if modules != self._loaded:
-            self.warm.load(modules)
+            self.runner.load(modules)
             self._loaded = modules
 
     def disk_ready(self) -> power.Disk:
@@ -77,9 +77,9 @@ def run_point(worker: Worker, task: tuple[Scenario, Point, Variation]) -> Judged
             case "cut after":
                 return cut_after_success(scenario, worker)
             case "full disk":
-                return disks.full_disk(scenario, point.number, worker.work, worker.warm)
+                return disks.full_disk(scenario, point.number, worker.work, worker.runner)
             case "read-only disk":
-                return disks.read_only(scenario, worker.work, worker.warm)
+                return disks.read_only(scenario, worker.work, worker.runner)
             case _:
                 return fault(scenario, point, worker, variation)
     except (OSError, shutil.Error, subprocess.SubprocessError) as error:
@@ -92,11 +92,11 @@ def fault(scenario: Scenario, point: Point, worker: Worker, variation: Variation
         disk = worker.disk_ready()
         world = scenario.template.copy_to(disk.mount_point / "w")
         disk.settle()
-        outcome = inject(scenario, point, world, worker.work, worker.warm, variation)
+        outcome = inject(scenario, point, world, worker.work, worker.runner, variation)
         disk.cut()
     else:
         world = scenario.template.copy_to(worker.work / "w")
-        outcome = inject(scenario, point, world, worker.work, worker.warm, variation)
+        outcome = inject(scenario, point, world, worker.work, worker.runner, variation)
     if not outcome.seen and point.action != "power":
         return False, outcome.exit_code, []
     killed = outcome.exit_code < 0
@@ -114,7 +114,9 @@ def fault(scenario: Scenario, point: Point, worker: Worker, variation: Variation
 def clock_back(scenario: Scenario, worker: Worker) -> Judged:
     """Run with the clock set back."""
     world = scenario.template.copy_to(worker.work / "w")
-    done = execute(scenario.command, world, worker.warm, variation=("faults.broken", "clock_back"))
+    done = execute(
+        scenario.command, world, worker.runner, variation=("faults.broken", "clock_back")
+    )
     return True, done.exit_code, judge(scenario, world, done.exit_code, worker.work / "aside")
 
 
@@ -123,7 +125,7 @@ def cut_after_success(scenario: Scenario, worker: Worker) -> Judged:
     disk = worker.disk_ready()
     world = scenario.template.copy_to(disk.mount_point / "w")
     disk.settle()
-    done = execute(scenario.command, world, worker.warm, stop_by=signal.SIGKILL)
+    done = execute(scenario.command, world, worker.runner, stop_by=signal.SIGKILL)
     disk.cut()
     if done.exit_code != 0 and not done.ready:
         return (
@@ -138,16 +140,16 @@ def judge_lie(scenario: Scenario, world: World, exit_code: int, worker: Worker) 
     """After a write that only claimed to have happened: fine, or said so and a good backup is there."""
     wrong = judge(scenario, world, exit_code, worker.work / "aside")
     if wrong and exit_code in (5, 6, 9):
-        return backups_wrong(world) or repaired(world, worker.warm)
+        return backups_wrong(world) or repaired(world, worker.runner)
     return wrong
 
 
-def repaired(world: World, warm: Warm) -> list[str]:
+def repaired(world: World, runner: Runner) -> list[str]:
     """Restore the newest backup, as the refusal says, and start."""
-    done = warm.run(world, "db", "restore", "latest", "--yes")
+    done = runner.run(world, "db", "restore", "latest", "--yes")
     if done.exit_code != 0:
         return [f"the damage was told, but the restore fails: {done.stderr[-300:]}"]
-    done = warm.run(world, "db", "migrate")
+    done = runner.run(world, "db", "migrate")
     if done.exit_code != 0:
         return [f"after the restore the start fails: {done.stderr[-300:]}"]
     return []

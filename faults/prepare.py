@@ -11,23 +11,23 @@ from faults.inject import execute
 from faults.scenarios import Command, Scenario, file_names, start
 
 if TYPE_CHECKING:
-    from faults.warm import Warm
+    from faults.runner import Runner
 
 
-def prepare(command: Command, mode: str, work: Path, warm: Warm) -> Scenario:
+def prepare(command: Command, mode: str, work: Path, runner: Runner) -> Scenario:
     """Build the template and run everything once without faults, to know what is right."""
-    template = command.make(warm, work / f"{command.name}-{mode}-template", mode)
+    template = command.make(runner, work / f"{command.name}-{mode}-template", mode)
     old_copy = template.copy_to(work / "old")
     old = content(old_copy.database)
     start(command, old_copy)
     from_old = content(old_copy.database)
     new_copy = template.copy_to(work / "new")
     imported = work / "imported"
-    done = execute(command, new_copy, warm, modules=imported)
+    done = execute(command, new_copy, runner, modules=imported)
     if done.exit_code != 0:
         raise RuntimeError(f"{command.name} failed with {done.exit_code}: {done.stderr}")
     modules = tuple(imported.read_text().split())
-    warm.load(modules)
+    runner.load(modules)
     new = content(new_copy.database)
     names = file_names(new_copy)
     start(command, new_copy)

@@ -14,7 +14,7 @@ from local_mcp_gateway.guard import GuardPolicy, guarded
 from local_mcp_gateway.service.options import planner
 
 if TYPE_CHECKING:
-    from faults.warm import Warm
+    from faults.runner import Runner
     from faults.world import World
 
 JOURNAL_MODES = ("DELETE", "WAL")
@@ -26,7 +26,7 @@ class Command:
 
     name: str
     arguments: tuple[str, ...]
-    make: Callable[[Warm, Path, str], World]
+    make: Callable[[Runner, Path, str], World]
     serves: bool = False
     dev: bool = False
     """It is dev mode's, and so is the next start."""

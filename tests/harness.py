@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from tests import warm
+from tests.fork_server import Fork, whole_program
 
 REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 60.0
@@ -123,7 +123,7 @@ class MigrationFolder:
 class GatewayProcess:
     """A running `serve`, its log read line by line by a thread of its own."""
 
-    process: subprocess.Popen[str] | warm.Fork
+    process: subprocess.Popen[str] | Fork
     stderr: TextIO
     lines: list[str] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -242,7 +242,7 @@ class GatewayProcess:
         self.wait()
 
 
-def with_children(process: subprocess.Popen[str] | warm.Fork) -> None:
+def with_children(process: subprocess.Popen[str] | Fork) -> None:
     """Kill the process group that `Place.serve` put the process in."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -290,7 +290,8 @@ class Place:
         words = [*(() if bare else self.options), *map(str, arguments)]
         environment = clean_environment(self.home, **(env or {}))
         if self._can_be_forked(environment, prefix):
-            return Finished(*warm.run(words, environment, self.root, stdin, DEADLINE_S * 2))
+            ended = whole_program().run(words, environment, self.root, stdin, DEADLINE_S * 2)
+            return Finished(*ended)
         done = subprocess.run(
             [*prefix, *self.command, *words],
             input=stdin,
@@ -341,11 +342,13 @@ class Place:
         read_end, write_end = self._open_log()
         words = [*chosen, *log, "serve", "--port", "0", *arguments]
         environment = clean_environment(self.home, **(env or {}))
-        process: subprocess.Popen[str] | warm.Fork
+        process: subprocess.Popen[str] | Fork
         with Path(os.devnull).open("r+") as nothing:
             if self._can_be_forked(environment, prefix):
                 streams = (nothing.fileno(), nothing.fileno(), write_end)
-                process = warm.Fork(words, environment, self.root, streams, own_session=True)
+                process = whole_program().fork(
+                    words, environment, self.root, streams, own_session=True
+                )
             else:
                 process = subprocess.Popen(
                     [*prefix, *self.command, *words],

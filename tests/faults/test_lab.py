@@ -200,12 +200,12 @@ def run_sql(world: World, *statements: str) -> None:
 def test_every_check_can_fail(tmp_path: Path) -> None:
     """A world that is right has no finding; each that is broken by hand has the one of its kind."""
     with Worker(tmp_path / "worker") as worker:
-        scenario = prepare(COMMANDS[0], "DELETE", worker.work, worker.warm)
+        scenario = prepare(COMMANDS[0], "DELETE", worker.work, worker.runner)
         found = {}
         for number, (harm, applied, exit_code, _) in enumerate(HARMS):
             world = scenario.template.copy_to(tmp_path / str(number))
             if applied:
-                worker.warm.must(world, *scenario.command.arguments)
+                worker.runner.must(world, *scenario.command.arguments)
             if harm is not None:
                 harm(world)
             found[number] = judge(scenario, world, exit_code, tmp_path / "aside")

@@ -1,41 +1,43 @@
-"""A process that has the program loaded and forks one run after the other: no run pays for imports.
+"""Run the program in a world, and hold it at its system calls if asked.
 
-`python -m faults.warm` is that process; `Warm` is its other end. It never runs the program itself, so
-every child begins as a fresh interpreter does that has just imported everything.
+A run is a fork of a process that has the program loaded, so it begins as a fresh interpreter does that
+has just imported everything, and does not pay for it.
 """
 
 from __future__ import annotations
 
-import gc
+import atexit
 import importlib
 import json
 import os
 import re
 import select
-import signal
 import socket
-import subprocess
 import sys
 import time
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Self
 
 from faults import syscalls
 from faults.world import REPOSITORY, World
+from tests.fork_server import ForkServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    import signal
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
+
+    from tests.fork_server import Fork
 
 
 DEADLINE_S = 120.0
 SILENCE_S = 10.0
 """A gateway that does nothing for so long is stopped: a fault may have taken the word that it is ready."""
 
-LARGEST_MESSAGE = 1 << 20
-FOREIGN = re.compile(r"(.*\.)?__main__|faults(\..*)?")
+MOST_AT_ONCE = 1 << 20
+FOREIGN = re.compile(r"(.*\.)?__main__|(faults|tests)(\..*)?")
 """Modules that no run of the program imports."""
 
 
@@ -54,23 +56,14 @@ class Ended:
     """It reported to be ready."""
 
 
-class Warm:
-    """The process, from `with` to its end; one thread uses it, for one run at a time."""
+class Runner:
+    """Runs the program, from `with` to its end; one thread uses it, for one run at a time."""
 
     def __enter__(self) -> Self:
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._server = ForkServer()
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._manager.bind("")  # an address of the kernel's choice
         self._address = self._manager.getsockname().decode().replace("\0", "@")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.warm", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            cwd=REPOSITORY,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"},
-        )
-        theirs.close()
         return self
 
     def __exit__(
@@ -79,18 +72,12 @@ class Warm:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._socket.close()
+        self._server.close()
         self._manager.close()
-        self._process.wait()
 
-    def load(self, modules: Iterable[str]) -> None:
-        """Import what a run was seen to import, in its order.
-
-        In another order it may break: `_asyncio` before `asyncio` leaves Python 3.11 with two tables of
-        current tasks.
-        """
-        self._socket.send(json.dumps({"load": list(modules)}).encode())
-        self._socket.recv(LARGEST_MESSAGE)
+    def load(self, modules: Sequence[str]) -> None:
+        """Import what a run was seen to import, in its order."""
+        self._server.load(modules)
 
     def run(
         self,
@@ -112,9 +99,7 @@ class Warm:
         if stop_by is not None:
             self._forget_earlier_runs()
             settings["NOTIFY_SOCKET"] = self._address
-        order = {
-            "arguments": [*world.options, *arguments],
-            "environment": settings,
+        changes = {
             "hold": hold,
             "variation": variation,
             "modules": None if modules is None else str(modules),
@@ -124,28 +109,33 @@ class Warm:
             stack.callback(os.close, reading)
             ours, theirs = socket.socketpair()
             stack.enter_context(closing(ours))
-            socket.send_fds(self._socket, [json.dumps(order).encode()], [writing, theirs.fileno()])
-            os.close(writing)
-            theirs.close()
-            pid = int(self._socket.recv(LARGEST_MESSAGE))
+            with theirs, os.fdopen(writing, "wb"), Path(os.devnull).open("r+b") as nothing:
+                run = self._server.fork(
+                    [*world.options, *arguments],
+                    settings,
+                    REPOSITORY,
+                    (nothing.fileno(), nothing.fileno(), writing),
+                    own_session=True,
+                    before=("faults.runner", "begin", json.dumps(changes)),
+                    given=(theirs.fileno(),),
+                )
             said = bytearray()
-            sources = {reading: lambda: said.extend(os.read(reading, LARGEST_MESSAGE))}
+            sources = {reading: lambda: said.extend(os.read(reading, MOST_AT_ONCE))}
             try:
                 if answer:
                     listener = _received(ours)
                     stack.callback(os.close, listener)
                     sources[listener] = lambda: syscalls.answer_one(listener, answer)
-                ready = self._attend(pid, sources, stop_by)
+                ready = self._attend(run, sources, stop_by)
             except BaseException:
-                _send(pid, signal.SIGKILL)
+                run.kill()
                 raise
-            finally:  # or the next run would be told how this one ended
-                code = int(self._socket.recv(LARGEST_MESSAGE))
+            code = run.wait(DEADLINE_S)
         return Ended(code, said.decode(errors="replace"), ready)
 
     def _attend(
         self,
-        pid: int,
+        run: Fork,
         sources: Mapping[int, Callable[[], None]],
         stop_by: signal.Signals | None,
     ) -> bool:
@@ -165,9 +155,9 @@ class Warm:
             told = any(source not in sources for source, _ in met) and self._is_ready()
             ready = ready or told
             if not patience_s:
-                _send(pid, signal.SIGKILL)
+                run.kill()
             elif stop_by and (told or not met):
-                _send(pid, stop_by)
+                run.send_signal(stop_by)
             for source, event in met:
                 if source not in sources:
                     continue
@@ -179,12 +169,12 @@ class Warm:
         return ready
 
     def _is_ready(self) -> bool:
-        return b"READY=1" in self._manager.recv(LARGEST_MESSAGE)
+        return b"READY=1" in self._manager.recv(MOST_AT_ONCE)
 
     def _forget_earlier_runs(self) -> None:
         with suppress(BlockingIOError):
             while True:
-                self._manager.recv(LARGEST_MESSAGE)
+                self._manager.recv(MOST_AT_ONCE)
 
     def must(self, world: World, *arguments: str) -> None:
         """Run a command that has to succeed: the laboratory cannot start from a broken state."""
@@ -201,11 +191,6 @@ def _received(channel: socket.socket) -> int:
     return descriptors[0]
 
 
-def _send(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
 def environment(world: World) -> dict[str, str]:
     """Return an environment in which nothing but the command line configures the program."""
     kept = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "PYTHONPATH"}}
@@ -213,60 +198,23 @@ def environment(world: World) -> dict[str, str]:
             "LMG_DEV__RELOAD": "false"}  # fmt: skip
 
 
-def attend(orders: socket.socket) -> None:
-    """Fork a run for each order until the other end is closed."""
-    while True:
-        message, descriptors, _, _ = socket.recv_fds(orders, LARGEST_MESSAGE, 2)
-        if not message:
-            return
-        order = json.loads(message)
-        if "load" in order:
-            for name in order["load"]:
-                with suppress(ImportError):
-                    importlib.import_module(name)
-            orders.send(b"loaded")
-            continue
-        gc.freeze()  # or every child would copy the pages that a collection looks at
-        pid = os.fork()
-        if pid == 0:
-            orders.close()
-            become_the_program(order, *descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        orders.send(str(pid).encode())
-        _, status = os.waitpid(pid, 0)
-        orders.send(str(os.waitstatus_to_exitcode(status)).encode())
-
-
-def become_the_program(order: dict[str, Any], stderr: int, parent: int) -> NoReturn:
-    """Take its arguments, environment and streams, be held if asked, and run it to its exit."""
-    os.setsid()
-    os.dup2(stderr, 2)
-    os.close(stderr)
-    # What Python opened at 2 may be a file, and remembers that one can seek in it.
-    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    os.environ.clear()
-    os.environ.update(order["environment"])
-    sys.argv = ["local-mcp-gateway", *order["arguments"]]
-    if order["variation"]:
-        module, function, *values = order["variation"]
+def begin(told: int, changes: str) -> None:
+    """Change the run that begins in this process, and have it held, as asked."""
+    asked = json.loads(changes)
+    if asked["variation"]:
+        module, function, *values = asked["variation"]
         getattr(importlib.import_module(module), function)(*values)
-    from local_mcp_gateway.cli.main import main
-
-    with socket.socket(fileno=parent) as told:
-        if order["hold"]:
-            listener = syscalls.hold(order["hold"])
-            socket.send_fds(told, [b"held"], [listener])
+    if asked["modules"]:
+        atexit.register(note_modules, Path(asked["modules"]))
+    importlib.import_module("local_mcp_gateway.cli.main")
+    with socket.socket(fileno=told) as channel:
+        if asked["hold"]:
+            listener = syscalls.hold(asked["hold"])
+            socket.send_fds(channel, [b"held"], [listener])
             os.close(listener)
-    try:
-        main()
-    finally:
-        if order["modules"]:
-            names = (name for name in sys.modules if not FOREIGN.fullmatch(name))
-            Path(order["modules"]).write_text("\n".join(names))
 
 
-if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    with socket.socket(fileno=int(sys.argv[1])) as ours:
-        attend(ours)
+def note_modules(file: Path) -> None:
+    """Write the names of all modules that the program has imported, in order."""
+    names = (name for name in sys.modules if not FOREIGN.fullmatch(name))
+    file.write_text("\n".join(names))
