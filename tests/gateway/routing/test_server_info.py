@@ -15,6 +15,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcp import types
 
 from local_mcp_gateway.gateway.protocol.jsonrpc import Answer
 from local_mcp_gateway.gateway.routing.server_info import (
@@ -152,6 +153,26 @@ def test_a_client_sees_the_capabilities_of_all_servers_of_its_profile() -> None:
         }
 
 
+def test_a_capability_that_clients_could_not_read_takes_no_other_with_it() -> None:
+    odd = {
+        "experimental": {"a": 1, "b": {}},
+        "tasks": {"list": True, "cancel": {}},
+        "extensions": {"x/y": "yes"},
+        "tools": {"listChanged": "yes"},
+        "future": {"y": 1},
+    }
+    servers = [known("a", capabilities=odd), known("b", capabilities={"tasks": {"list": {}}})]
+    shown = initialize_result("2025-11-25", servers)["capabilities"]
+    assert shown == {
+        "experimental": {"b": {}},
+        "tasks": {"cancel": {}, "list": {}},
+        "extensions": {},
+        "tools": {"listChanged": True},
+        "future": {"y": 1},
+    }
+    types.ServerCapabilities.model_validate(shown)
+
+
 def test_a_capability_that_is_not_declared_counts_if_its_list_has_something() -> None:
     server = known("a", listed=frozenset({"tools"}))
     assert initialize_result("2025-11-25", [server])["capabilities"] == {
@@ -168,7 +189,8 @@ def test_while_a_server_was_never_connected_it_may_have_everything_that_we_know(
 
 
 def test_a_server_alone_in_its_profile_lends_it_its_title_and_icons() -> None:
-    icons = [{"src": "https://a/icon.png", "theme": None}, {"src": 5}, "x"]
+    odd = [{"src": 5}, "x", {"src": "https://a", "sizes": "any"}]
+    icons = [{"src": "https://a/icon.png", "theme": None}, *odd]
     info = {"name": "a", "version": "1", "title": "The A", "icons": icons, "websiteUrl": None}
     one, other = known("a", serverInfo=info), known("b")
     shown = initialize_result("2025-11-25", [one])["serverInfo"]

@@ -8,7 +8,12 @@ from local_mcp_gateway.gateway.catalog.header_params import (
     headers_for,
     twice_in_arguments,
 )
-from local_mcp_gateway.gateway.catalog.item_schema import validate
+from local_mcp_gateway.gateway.catalog.item_schema import (
+    ICON,
+    is_readable,
+    readable_capabilities,
+    validate,
+)
 from local_mcp_gateway.gateway.catalog.merge import (
     KEYS,
     LISTS,
@@ -41,6 +46,7 @@ from local_mcp_gateway.gateway.catalog.visibility import Visibility, visible
 __all__ = [
     "HEADER_PREFIX",
     "HELD",
+    "ICON",
     "KEYS",
     "LISTS",
     "MEMBERS",
@@ -62,10 +68,12 @@ __all__ = [
     "header_params_of",
     "headers_for",
     "held_message",
+    "is_readable",
     "items_of",
     "merge_lists",
     "names_to_keep",
     "read_names",
+    "readable_capabilities",
     "remembered",
     "routes_of",
     "twice_in_arguments",

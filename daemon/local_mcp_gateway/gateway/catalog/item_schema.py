@@ -1,4 +1,4 @@
-"""Validate the items of a server's lists against the schema of the MCP specification. Pure.
+"""Validate what servers list and declare against the schema of the MCP specification. Pure.
 
 A typed client refuses a whole list because of one invalid item, and the list of a profile holds the
 items of all its servers. So each item is validated when it is fetched, against the official schema of
@@ -8,6 +8,8 @@ An item is repaired where only one repair is possible: a null member is dropped,
 member may be null, and a required member that may have one value only (`"type": "object"`) is added. Of
 members with the same name the last is listed, which is the one that the gateway and the official clients
 read, and names are listed without escapes: clients read what is compared with an approval.
+
+The same holds for capabilities: a typed client refuses the whole `initialize` because of one of them.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ _DEFINITIONS: Final[Mapping[CatalogKind, str]] = {
     CatalogKind.RESOURCE_TEMPLATES: "ResourceTemplate",
     CatalogKind.PROMPTS: "Prompt",
 }
+CAPABILITIES: Final = "ServerCapabilities"
+ICON: Final = "Icon"
 _FORMATS: Final[Mapping[str, str]] = {
     "uri": r"^[A-Za-z][A-Za-z0-9+.\-]*:",
     "date-time": r"^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)$",
@@ -82,17 +86,36 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
         own = item.raw if _is_plain(item.raw) else _rewritten(item.raw)
         if own is not item.raw and _has_twice(item.raw):
             told.append(f"{item.key!r} has a member that appears twice: the last one counts")
-        raw, fault = handshake.read(kind, own)
+        raw, fault = handshake.read(_DEFINITIONS[kind], own)
         if fault is None:
             valid.append(item if raw is item.raw else replace(item, raw=raw))
             continue
-        raw, worse = _schema(versions.NEWEST_MODERN).read(kind, own)
+        raw, worse = _schema(versions.NEWEST_MODERN).read(_DEFINITIONS[kind], own)
         if worse is None:
             valid.append(replace(item, raw=raw, modern_only=True))
             told.append(f"{item.key!r} is only for clients of {versions.NEWEST_MODERN}: {fault}")
         else:
             told.append(f"{item.key!r} is left out: {worse}")
     return Validated(tuple(valid), tuple(told))
+
+
+def readable_capabilities(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the capabilities that clients can read; of one that they cannot, the members that they can."""
+    readable: dict[str, Any] = {}
+    for name, value in declared.items():
+        if is_readable(CAPABILITIES, {name: value}):
+            readable[name] = value
+        elif isinstance(value, dict):
+            inner = value.items()
+            readable[name] = {k: v for k, v in inner if is_readable(CAPABILITIES, {name: {k: v}})}
+    return readable
+
+
+def is_readable(definition: str, value: object) -> bool:
+    """Return whether clients of either protocol can read this: a server's capabilities, or an icon."""
+    raw = encode(value)
+    schemas = (_schema(versions.NEWEST_HANDSHAKE), _schema(versions.NEWEST_MODERN))
+    return all(schema.read(definition, raw) == (raw, None) for schema in schemas)
 
 
 class _Schema:
@@ -104,17 +127,17 @@ class _Schema:
         self._definitions = definitions
         self._types: dict[str, Any] = {}
         self._decoders = {
-            kind: msgspec.json.Decoder(self._type(definitions[name], name))
-            for kind, name in _DEFINITIONS.items()
+            name: msgspec.json.Decoder(self._type(definitions[name], name))
+            for name in (*_DEFINITIONS.values(), CAPABILITIES, ICON)
         }
 
-    def read(self, kind: CatalogKind, raw: bytes) -> tuple[bytes, str | None]:
-        """Return the item, repaired if need be, and why it is invalid all the same."""
-        decode = self._decoders[kind].decode
+    def read(self, definition: str, raw: bytes) -> tuple[bytes, str | None]:
+        """Return what is defined so, repaired if need be, and why it is invalid all the same."""
+        decode = self._decoders[definition].decode
         try:
             decode(raw)
         except msgspec.ValidationError:
-            raw = self._repaired(self._definitions[_DEFINITIONS[kind]], raw)
+            raw = self._repaired(self._definitions[definition], raw)
             try:
                 decode(raw)
             except msgspec.ValidationError as error:

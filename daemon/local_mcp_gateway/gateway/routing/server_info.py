@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from local_mcp_gateway.gateway.catalog import readable_capabilities
 from local_mcp_gateway.gateway.protocol import NOTIFICATIONS, decode_any, encode, versions
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def _capabilities(servers: list[ServerInfo]) -> dict[str, Any]:
     for server in servers:
         identity = server.identity
         declared = {} if identity is None else decode_any(encode(identity.capabilities))
-        for name, value in {**{name: {} for name in server.listed}, **declared}.items():
+        readable = readable_capabilities(declared)
+        for name, value in {**{name: {} for name in server.listed}, **readable}.items():
             if isinstance(value, dict):
                 union[name] = _united(union.get(name, {}), value)
     unknown = not servers or any(server.identity is None for server in servers)

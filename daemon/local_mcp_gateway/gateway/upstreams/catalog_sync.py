@@ -26,6 +26,7 @@ from local_mcp_gateway.gateway.catalog import (
     Item,
     ServerCatalog,
     items_of,
+    readable_capabilities,
     validate,
 )
 from local_mcp_gateway.gateway.protocol import (
@@ -124,7 +125,7 @@ async def fetch_lists(
         await asyncio.wait(tasks.values() if tools is None else (tools,))
         late = tuple(kind for kind, task in tasks.items() if not task.done())
         early = [task.result() for kind, task in tasks.items() if kind not in late]
-        take(_together(early, late))
+        take(_together([_introduction(connection), *early], late))
         if late:
             take(_together([await tasks[kind] for kind in late]))
 
@@ -134,6 +135,17 @@ def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> F
     for part in parts:
         whole.add(part)
     return whole
+
+
+def _introduction(connection: Connection) -> Fetched:
+    """Return why clients are not told of some capabilities of the server."""
+    declared = decode_any(encode(connection.identity.capabilities))
+    readable = readable_capabilities(declared)
+    lost = [name for name in declared if declared[name] != readable.get(name)]
+    told = [
+        f"its capability {name!r} is not shown as it is: clients could not read it" for name in lost
+    ]
+    return Fetched(unfit={CatalogKind.INITIALIZE: tuple(told)})
 
 
 async def _undeclared(connection: Connection, kind: CatalogKind, *, ask: bool) -> Fetched:
@@ -210,6 +222,8 @@ async def _page(
         raise UpstreamDisconnected(f"{method} was answered with something else: {error}") from None
     if len(items) < number:
         whole.told.append(f"{number - len(items)} of its items have no {KEYS[kind]}")
+    if value is not None and not isinstance(value, str):
+        whole.told.append("it ends where the next cursor is not a text")
     for item in items:
         whole.items.setdefault(item.key, item)
     whole.ttls_ms += [] if ttl_ms is None else [ttl_ms]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
+from local_mcp_gateway.gateway.catalog import ICON, is_readable
 from local_mcp_gateway.gateway.protocol import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -340,8 +341,9 @@ def _about(info: object) -> dict[str, Any]:
     found = [
         {key: value for key, value in icon.items() if value is not None}
         for icon in (icons if isinstance(icons, list) else ())
-        if isinstance(icon, dict) and isinstance(icon.get("src"), str)
+        if isinstance(icon, dict)
     ]
+    found = [icon for icon in found if is_readable(ICON, icon)]
     return {**about, "icons": found} if found else about
 
 
