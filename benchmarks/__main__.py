@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}")
     parser.add_argument("--quick", dest="size", action="store_const", const=Size.QUICK)
     parser.add_argument("--long", dest="size", action="store_const", const=Size.LONG)
-    parser.add_argument("--peers", action="store_true", help="measure other gateways beside it too")
+    parser.add_argument("--peers", action="store_true", help="measure other gateways too")
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a target is missed")
     parser.set_defaults(size=Size.SHORT)

@@ -1,4 +1,4 @@
-"""ContextForge, fetched from PyPI, beside the gateway: its database is made, with one server in it, before it is measured.
+"""ContextForge, fetched from PyPI, to compare with the gateway: its database is made, with one server in it, before it is measured.
 
 It is measured without tokens and with one public server, which is the least that it can have to do.
 """

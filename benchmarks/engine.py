@@ -1,4 +1,4 @@
-"""The migration engine beside a bare Python loop that does the least that can be called migrating.
+"""The migration engine compared with a bare Python loop that does the least that can be called migrating.
 
 The floor reads, hashes and compares every file, runs the statements in one transaction and writes the
 ledger: no lock, no checks, no durable pragmas. Both are whole processes, run in turns, and of each the
@@ -137,7 +137,7 @@ def applied_on_rows(work: Path, folder: Path, rounds: int) -> Row:
 
 
 def nothing_pending(work: Path, folder: Path, rounds: int, count: int) -> Row:
-    """Measure a guard in process with nothing to do, beside a loop that reads and hashes each file."""
+    """Measure a guard in process with nothing to do, and a loop that reads and hashes each file."""
     from local_mcp_gateway.guard import guarded
 
     database = work / f"{count}.db"

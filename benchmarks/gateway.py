@@ -1,4 +1,4 @@
-"""`tools/call` through the gateway, beside the floor and the official SDK as a proxy.
+"""`tools/call` through the gateway, compared with the floor and the official SDK as a proxy.
 
 The same upstream, the same client, in turns. The floor does what no gateway can do without; the
 client and the upstream share two cores with what is measured, so only ratios mean something.

@@ -1,4 +1,4 @@
-"""The gateway beside other gateways, each as its documentation has it, on the same servers in turns.
+"""The gateway compared with other gateways, each as its documentation has it, on the same servers in turns.
 
 Only with `--peers` or by name: they are fetched from their registries, once, into a cache folder of
 their own (`LMG_PEERS_CACHE`, by default under ~/.cache), and are no dependency of this project.

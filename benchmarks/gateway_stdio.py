@@ -1,7 +1,7 @@
-"""`tools/call` of one stdio server through the gateway, beside the floor: the same child, ids rewritten.
+"""`tools/call` of one stdio server through the gateway, compared with the floor: the same child, ids rewritten.
 
 `gateway` is the gateway alone, `serve` the whole daemon, which writes each call to its log, its file and
-its database besides. That is held to two bounds: what it costs beside the call itself, in CPU, which
+its database besides. That is held to two bounds: what it costs compared with the call itself, in CPU, which
 hardly depends on what else runs (1.2 to 1.4 ×; line by line it was 2 ×), and to half of the calls/s of
 the floor, which does nothing of it and shares two cores with client and child (0.6 to 1 ×).
 """

@@ -1,7 +1,7 @@
 """Dev mode: a migration is saved → applied → writers go on, measured from the file's close.
 
 One gateway, many saves in turn, each with its backup and its rehearsal. The end is the event
-`migration.hot_applied`, which is written once writers have resumed. Beside it, as far as the tests have
+`migration.hot_applied`, which is written once writers have resumed. For comparison, as far as the tests have
 fetched it: what a person does without dev mode, `drizzle-kit migrate` by hand after each save.
 """
 

@@ -70,7 +70,7 @@ def guard_in_process(database: Path, rounds: int) -> Row:
 
 
 def whole_processes(env: dict[str, str], rounds: int) -> Iterable[Row]:
-    """Measure whole processes beside the bare imports; the quickest of each, as others share the machine."""
+    """Measure whole processes and the bare imports; the quickest of each, as others share the machine."""
     floor, status = in_turns(
         rounds,
         lambda: process_ms(bare(STATUS_FLOOR), env),

@@ -32,7 +32,7 @@ def configuration() -> Iterator[str]:
     yield "# Configuration\n"
     yield (
         "Later wins: the defaults, `~/.config/local-mcp-gateway/gateway.toml` (or the file given with\n"
-        "`--config`), in `serve --dev` also `gateway.dev.toml` beside it (`NAME.dev.toml` beside a `NAME.toml`), the environment (`DATABASE_PATH`,\n"
+        "`--config`), in `serve --dev` also `gateway.dev.toml` next to it (`NAME.dev.toml` next to a `NAME.toml`), the environment (`DATABASE_PATH`,\n"
         "then `LMG_SECTION__KEY`), options on the command line. A `reload` reads them again, and puts in force what is not marked\n"
         "*at the start*. An unknown key is an error that names\n"
         "the nearest known one. `local-mcp-gateway config show` lists every setting in force and where it\n"
@@ -85,7 +85,7 @@ def command_line() -> Iterator[str]:
     yield WRITTEN.format(source="the commands under daemon/local_mcp_gateway/cli/")
     yield "# Commands\n"
     yield (
-        "Results go to stdout, everything else to stderr. The options of `local-mcp-gateway` itself may stand\n"
+        "Results go to stdout, everything else to stderr. The options of `local-mcp-gateway` itself may come\n"
         "before the command or after it. With\n"
         '`--json` an error is `{"error": {"code", "message", "hint", "exit_code"}}`; the form of every\n'
         "`--json` output is a JSON schema under [schemas/](schemas/). Exit codes: [errors](errors.md).\n"
@@ -131,7 +131,7 @@ def manual() -> Iterator[str]:
         ("~/.config/local-mcp-gateway/gateway.toml", "The configuration; see `config show`."),
         (
             "~/.local-mcp-gateway-data/local-mcp-gateway.db",
-            "The database, with backups/ beside it.",
+            "The database, with backups/ next to it.",
         ),
         ("~/.config/local-mcp-gateway.key", "The key that seals the secrets in the database."),
     ):
@@ -182,7 +182,7 @@ def situations() -> Iterator[str]:
     codes = [value for name, value in vars(errors.ProblemCode).items() if name.isupper()]
     yield "\n## Problems of a history (code `history`, exit 8)\n"
     yield (
-        "`db status` lists all of them, each with the way to mend it: "
+        "`db status` lists all of them, each with the way to fix it: "
         + ", ".join(f"`{code}`" for code in codes)
         + ".\nWhat each one means: [how it works](how-it-works.md#what-is-refused-and-why)."
     )

@@ -290,7 +290,7 @@ class DatabaseGone(GatewayError):
 
 
 class ForeignLog(GatewayError):
-    """A write-ahead log or journal of another file is beside the database, as after a copy was put there."""
+    """A write-ahead log or journal of another file is next to the database, as after a copy was put there."""
 
     code = "foreign_log"
     exit_code = Exit.REFUSED

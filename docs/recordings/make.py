@@ -2,7 +2,7 @@
 
     python docs/recordings/make.py            # as root: the user manager runs in namespaces of its own
 
-Writes service.md and dev-mode.md beside this file. Each command has to end with the exit code that its
+Writes service.md and dev-mode.md next to this file. Each command has to end with the exit code that its
 caption tells of, or nothing is written. Times and process ids differ from run to run, so the pages are
 recorded by hand; a test looks through them for refusals that no caption tells of.
 """
@@ -122,7 +122,7 @@ def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
         "systemctl", "--user", "show", UNIT, "-p", "ActiveState,StatusText,NRestarts,ExecMainStatus"
     )
     show(COMMAND, "startup")
-    page.say("Mended, and up again.")
+    page.say("Fixed, and running again.")
     folder.write(broken, "CREATE TABLE words (id INTEGER PRIMARY KEY);\n")
     systemctl("restart")
     show(COMMAND, "startup")

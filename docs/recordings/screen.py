@@ -1,6 +1,6 @@
 """Record the first minute as an animated picture: the gateway in dev mode above, a person's shell below.
 
-    python docs/recordings/screen.py          # writes screen.svg beside this file
+    python docs/recordings/screen.py          # writes screen.svg next to this file
 
 Both are real terminals of a fresh clone. Long waits are shortened; times within them are not. The picture
 needs no script: each line appears by a CSS animation, and stands still where less motion is asked for.
@@ -238,7 +238,7 @@ def draw(panes: Sequence[tuple[str, Terminal, int]], hidden: dict[str, str]) -> 
     ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {top:g}" role="img"'
-        ' aria-label="A tool is called; a migration is saved, refused and mended while the gateway runs">\n'
+        ' aria-label="A tool is called; a migration is saved, refused and corrected while the gateway runs">\n'
         "<style>\n" + "\n".join(style) + "\n</style>\n"
         '<rect width="100%" height="100%" rx="10" fill="#16181d"/>\n'
         + "\n".join(parts)

@@ -15,6 +15,6 @@ def backups(place: Place) -> list[dict[str, Any]]:
 
 
 def data_files(place: Place) -> set[str]:
-    """Name the files beside the database, without those of a WAL that a reading test left."""
+    """Name the files next to the database, without those of a WAL that a reading test left."""
     found = {path.name for path in place.database.parent.iterdir() if path.is_file()}
     return {name for name in found if not name.endswith(("-wal", "-shm"))}

@@ -130,7 +130,7 @@ def test_the_old_secrets_are_told_and_go_with_their_backup(
     assert shipped.run(*ADOPT, "--yes").code == 0
 
     assert shipped.run("db", "restore", done["backup"], "--yes").code == 0
-    assert shipped.run("db", "restore", ours, "--yes").code == 0  # the old one stays beside it
+    assert shipped.run("db", "restore", ours, "--yes").code == 0  # the old one stays next to it
     assert len(list(shipped.database.parent.glob("*.replaced-*.db"))) == 3
     prune = ("db", "backup", "prune", "--plain-secrets")
     would = shipped.run(*prune, "--dry-run").stdout.splitlines()

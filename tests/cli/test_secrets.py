@@ -302,7 +302,7 @@ def test_the_place_of_the_key_can_be_set(shipped: Place) -> None:
     (shipped.root / "keys" / "my.key").rename(shipped.database.parent / "my.key")
     found = json.loads(shipped.run("doctor", "--json", env=beside).stdout)["findings"]
     (said,) = [item["message"] for item in found if item["check"] == "secrets"]
-    assert "beside the database" in said
+    assert "next to the database" in said
 
 
 def maps(gateway: GatewayProcess) -> str:

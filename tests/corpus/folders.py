@@ -1,6 +1,6 @@
 """The real migration folders: where they come from, what is in them, and what has to come of them.
 
-Versions and hashes are fixed, so a clone needs nothing beside it but the ordinary clients (npm, pip).
+Versions and hashes are fixed, so a clone needs nothing but the ordinary clients (npm, pip).
 What is fetched is kept in pytest's cache and never committed.
 """
 
@@ -280,7 +280,7 @@ class NotFetched(Exception):
 def fetch(folder: RealFolder, cache: Path) -> Path:
     """Return the folder as its package has it, fetched once; raises NotFetched.
 
-    Test processes that run beside each other share the cache: one fetches, the others wait.
+    Test processes that run at the same time share the cache: one fetches, the others wait.
     """
     with (cache / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The lock beside the database: one holder, named to the others, freed however it dies."""
+"""The lock next to the database: one holder, named to the others, freed however it dies."""
 
 from __future__ import annotations
 

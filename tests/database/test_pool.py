@@ -1,4 +1,4 @@
-"""The serving database: one writer, readers beside it, and a clean end after a cancelled write."""
+"""The serving database: one writer, readers at the same time, and a clean end after a cancelled write."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def move_over(copy: Path, path: Path) -> None:
 
 
 def aged(path: Path) -> None:
-    """Let everything beside the copy be an hour old: nobody puts a file in place within seconds."""
+    """Let everything next to the copy be an hour old: nobody puts a file in place within seconds."""
     for file in path.parent.iterdir():
         then = file.stat().st_mtime_ns - AN_HOUR_NS
         os.utime(file, ns=(then, then))

@@ -262,7 +262,7 @@ ELSEWHERE = {
     "no_room": "tests/cli/test_backup.py: a small disk, as root",
     "output_lost": "tests/cli/test_streams.py: there is no stdout to look at",
     "database_gone": "tests/service/test_database_gone.py: a gateway whose file is taken away",
-    "foreign_log": "tests/cli/test_foreign_log.py: a copy beside the log of another file",
+    "foreign_log": "tests/cli/test_foreign_log.py: a copy next to the log of another file",
     "no_resources": "tests/service/test_resources.py: no thread, no memory, no files",
     "program_replaced": "tests/cli/test_serve.py: a reload under another version of the program",
     "replica": "tests/service/replica/: Litestream that is not there, a store that does not answer",

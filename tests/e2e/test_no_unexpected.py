@@ -49,7 +49,7 @@ STRACE = ("strace", "-f", "-qq", "-o", os.devnull)
 
 
 def injected(call: str, error: str) -> tuple[str, ...]:
-    """Let a system call fail for the database and what lies beside it."""
+    """Let a system call fail for the database and what lies next to it."""
     where = ("-P", "{database}", "-P", "{database}-wal")
     return (*STRACE, *where, "-e", f"trace={call}", "-e", f"inject={call}:error={error}")
 

@@ -284,7 +284,7 @@ for turn, limit in enumerate((1_000, 1_000, resource.RLIM_INFINITY)):
 
 
 def test_two_processes_that_fill_a_log_file_rotate_it_once(tmp_path: Path) -> None:
-    """One that was refused writes beside the gateway: what it does must not cost the lines before."""
+    """One that was refused writes while the gateway does: what it does must not cost the lines before."""
     path = tmp_path / "x.log.jsonl"
     ours, other = (log_to_file(path, "info", most_bytes=2_000) for _ in range(2))
     for number in range(40):

@@ -22,7 +22,7 @@ FIRST_WHEN = 1_700_000_000_000
 
 
 class Workshop:
-    """A migrations folder beside a database, and the engine's steps on them without the guard."""
+    """A migrations folder next to a database, and the engine's steps on them without the guard."""
 
     def __init__(self, root: Path) -> None:
         self.path = root / "migrations"

@@ -58,7 +58,7 @@ SAME = {
             "ALTER TABLE s RENAME TO t"
         ),
     ),
-    "constraints beside the column or below": (
+    "constraints next to the column or below": (
         PARENT + "CREATE TABLE t(a INT UNIQUE CHECK (a > 0) REFERENCES p(id) ON DELETE CASCADE)",
         PARENT + "CREATE TABLE t(a INT, CONSTRAINT u UNIQUE (a), CONSTRAINT c CHECK (a > 0), "
         "FOREIGN KEY (a) REFERENCES p ON DELETE CASCADE)",

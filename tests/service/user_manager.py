@@ -71,7 +71,7 @@ class UserManager:
     environment: dict[str, str]
 
     def run(self, *command: str, check: bool = True) -> Finished:
-        """Run a command as the user would, beside the manager."""
+        """Run a command as the user would, while the manager runs."""
         done = subprocess.run(
             ["nsenter", "-t", str(self.inside), "--mount", "--pid", "--", *command],
             env=self.environment,

@@ -320,7 +320,7 @@ async def test_a_folder_with_a_problem_is_not_said_to_be_applied(tmp_path: Path)
     with closing(sqlite3.connect(path)) as made:
         made.execute("CREATE TABLE other (x)")
     line = await Inside.of(path, folder.path).page("/studio/migrations")
-    assert "1 problem to mend before anything is applied" in line.words
+    assert "1 problem to fix before anything is applied" in line.words
     assert "Every migration of the folder is applied" not in line.words
 
 

@@ -63,7 +63,7 @@ def test_a_file_that_was_changed_is_a_problem_with_its_way_out(
     file.write_text(whole + "\n-- changed")
     try:
         page = browser.page("/studio/migrations")
-        assert "1 problem to mend" in page.words
+        assert "1 problem to fix" in page.words
         assert "edited" in page.words
     finally:
         file.write_text(whole)

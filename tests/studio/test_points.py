@@ -1,4 +1,4 @@
-"""Two points of the history beside each other."""
+"""Two points of the history next to each other."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_a_column_that_a_check_lists_the_values_of_has_choices(connection: Conne
     assert found == {
         "id": (),
         "who": (),
-        "rank": (),  # an AND beside it is more than a choice
+        "rank": (),  # an AND next to it is more than a choice
         "state": ("open", "it's sent"),
         "size": ("1", "2"),
         "Mood": ("", "calm"),

@@ -70,7 +70,7 @@ class CopyRecord:
     """The content of the file."""
 
     origin: str = ""
-    """Stands for this backup folder in the names of copies; empty: none was made yet."""
+    """Identifies this backup folder in the names of copies; empty: none was made yet."""
     url: str = ""
     copied: Mapping[str, str] = field(default_factory=dict)
     """The names of the backups that are at the URL, and since when."""
@@ -248,7 +248,7 @@ def copy_backups(
     on_copy: Callable[[Copy], None] = lambda _: None,
     run: Run = UNWATCHED,
 ) -> Copied:
-    """Copy every backup (or those `names`) that is not at the place yet, oldest last, and thin out there.
+    """Copy every backup (or those `names`) that is not at the place yet, oldest last, and prune there.
 
     `open_store` returns the place and the keys to encrypt to; what it raises counts as a failure too. Needs no
     lock of the database, and only reads the backups; raises DatabaseBusy while another command copies. A damaged

@@ -69,7 +69,7 @@ def create_backup(
     If `newest` has the same content, that is the backup: its manifest records this attempt.
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
-    writers of a WAL database go on beside it. The progress of `backup` is in bytes, about every 32 MiB,
+    writers of a WAL database go on meanwhile. The progress of `backup` is in bytes, about every 32 MiB,
     while it is written (the first half) and while it is read back. `full` checks its indexes too: one
     with a damaged index is marked as damaged, and is kept but never offered. Raises NoRoom, BackupFailed,
     BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary

@@ -44,11 +44,11 @@ DELISTED = ".pruned"
 LONGEST_TAG_BYTES = 100
 """How many bytes of a migration's tag the name of a backup holds."""
 DEFAULT_KEEP_ASIDE = 3
-"""How many replaced databases stay beside the one in use."""
+"""How many replaced databases stay next to the one in use."""
 
 
 def backup_folder(database: Path, folder: Path | None = None) -> Path:
-    """Return where the backups of a database are: the given folder, or `backups` beside its real path."""
+    """Return where the backups of a database are: the given folder, or `backups` next to its real path."""
     return folder if folder is not None else database.resolve().parent / "backups"
 
 
@@ -112,7 +112,7 @@ def staged_path(database: Path) -> Path:
 
 
 def aside_path(database: Path, moment: datetime) -> Path:
-    """Return the dated name under which a replaced database is kept, beside the new one."""
+    """Return the dated name under which a replaced database is kept, next to the new one."""
     real = database.resolve()
     return real.with_name(f"{real.stem}.replaced-{stamp(moment)}{real.suffix}")
 
@@ -124,7 +124,7 @@ def unsent_folder(database: Path) -> Path:
 
 
 def list_asides(database: Path) -> tuple[Path, ...]:
-    """Return the replaced databases that are kept beside this one, newest first.
+    """Return the replaced databases that are kept next to this one, newest first.
 
     Empty if the folder does not exist or cannot be listed: a command that needs one reports it by name.
     """
@@ -210,7 +210,7 @@ def clear(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file and SQLite's files beside it, as far as they exist."""
+    """Remove a file and SQLite's files next to it, as far as they exist."""
     for suffix in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
@@ -279,7 +279,7 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
     database = database.resolve()
     backups = backup_folder(database, folder)
     gone: list[Path] = []
-    with named_failures(database, doing="put away what a crash left beside"):
+    with named_failures(database, doing="put away what a crash left next to"):
         for path in _entries(backups, rf"\.{re.escape(database.stem)}-.*"):
             gone += _settle(path)
         # Of the database, and of a file that is named after it, such as its `.token`.

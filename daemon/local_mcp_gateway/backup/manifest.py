@@ -1,4 +1,4 @@
-"""The manifest beside each backup: its contents and hash, listing, and retention.
+"""The manifest next to each backup: its contents and hash, listing, and retention.
 
 A manifest is written after its backup is durable and is the only thing that lists it. It is read as
 untrusted input: every file becomes a `Backup` or a named reason why not.

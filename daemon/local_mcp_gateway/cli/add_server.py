@@ -39,7 +39,7 @@ sharing_options = with_options(
         "idle_stop_s",
         type=click.IntRange(min=0),
         metavar="SECONDS",
-        help="Stop it after so long without a call; 0 never [default: upstream.idle_stop_s].",
+        help="Stop it after this long without a call; 0 never [default: upstream.idle_stop_s].",
     ),
 )
 """The options that say how clients share a server."""
@@ -61,7 +61,7 @@ network_options = with_options(
     click.option(
         "--ca",
         type=click.Path(exists=True, path_type=Path),
-        help="File or folder of certificates to trust, beside the system's.",
+        help="File or folder of certificates to trust, in addition to the system's.",
     ),
     click.option(
         "--insecure/--secure",
@@ -273,9 +273,7 @@ def add(
     sentence = f"Added server {name}{where}."
     if "." in name:
         shown = name.replace(".", "_")
-        sentence += (
-            f" Where its name stands before a tool's, it is {shown}: model APIs refuse dots."
-        )
+        sentence += f" In front of a tool's name it is written {shown}: model APIs refuse dots."
     ui.print_result(added, sentence, as_json=as_json)
     if not as_json and (sys.stdout.isatty() if tried is None else tried):
         _try(invocation, name)

@@ -199,7 +199,7 @@ def repair(
     lock_timeout: float,
     as_json: bool,
 ) -> int:
-    """Accept the edit of an applied migration, mark what was applied by hand, or mend indexes.
+    """Accept the edit of an applied migration, mark what was applied by hand, or rebuild indexes.
 
     An edit is accepted after the difference is shown. Pending migrations are marked as applied, up to
     the one given, only if the schema is exactly what they make; nothing of them runs. Indexes are

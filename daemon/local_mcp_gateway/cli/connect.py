@@ -65,7 +65,7 @@ def connect(
     copilot, amazon-q or kiro.
 
     The change is shown first. Other entries and comments stay as they are, and the file as it was is kept
-    beside it: `--undo` puts it back.
+    next to it: `--undo` puts it back.
     """
     url = address_of(invocation) + _path(invocation, profile)
     if client is None:

@@ -40,7 +40,7 @@ COMMANDS = {
     "down": Target("down:down", "Revert migrations, guarded the same way."),
     "adopt": Target("adopt:adopt", "Take over another tool's folder or database."),
     "repair": Target(
-        "adopt:repair", "Accept an edited migration, mark one as applied, or mend indexes."
+        "adopt:repair", "Accept an edited migration, mark one as applied, or rebuild indexes."
     ),
     "renumber": Target("adopt:renumber", "Fix duplicate numbers after a merge of two branches."),
     "backup": Target("backup:backup", "Create, list, verify and prune backups."),

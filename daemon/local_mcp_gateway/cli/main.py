@@ -58,7 +58,7 @@ COMMANDS = {
 def cli(context: click.Context) -> None:
     """Run all your MCP servers behind one guarded gateway.
 
-    The options may stand before the command or after it.
+    The options may come before the command or after it.
 
     Exit codes: 0 fine, 1 unexpected, 2 usage, 3 differs, 4 locked, 5 migration failed,
     6 damaged, 7 configuration, 8 refused, 9 no backup possible.

@@ -31,7 +31,7 @@ def pull(invocation: Invocation, *, source: str, output: Path | None, force: boo
     """Write the schema of the database as SQL, or as a Python module with SQLAlchemy MetaData.
 
     The result is read back before it is written, and makes exactly the same schema: `db generate --schema FILE`
-    goes on from it. In a module, what SQLAlchemy cannot express (views, triggers, full-text tables) stands as SQL.
+    goes on from it. In a module, what SQLAlchemy cannot express (views, triggers, full-text tables) stays SQL.
     """
     from local_mcp_gateway.migrate import replace_durably  # --help does not pay for it
     from local_mcp_gateway.schema import pull_module, pull_sql

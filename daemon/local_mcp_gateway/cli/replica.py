@@ -98,7 +98,7 @@ _ROWS = {
 @ui.as_json_option
 @click.pass_obj
 def check(invocation: Invocation, *, as_json: bool) -> int:
-    """Restore the newest state beside the database, check it in full, and compare every row.
+    """Restore the newest state next to the database, check it in full, and compare every row.
 
     Exit 3 if not everything is sent, 9 if it is damaged or is not the database.
     """

@@ -61,7 +61,7 @@ def restore(
 ) -> int:
     """Replace the database by a backup (NAME, a path, or the latest) or by any copy of a database.
 
-    The backup is first read in full. The current file is kept beside it under a dated name, from which
+    The backup is first read in full. The current file is kept next to it under a dated name, from which
     it can be restored too. Shows what was written since the backup before you are asked.
 
     With --at, --before or --from it is the replica's state at a moment, with --copy-from a copy of a backup,

@@ -99,7 +99,7 @@ def db_studio(
 def diagram(invocation: Invocation, *, around: str | None) -> int:
     """Draw the tables and their foreign keys, and print the drawing: db diagram > schema.svg.
 
-    What is referred to stands left. A foot is many, a bar one, a circle none. Only reads.
+    A table is to the left of those that refer to it. A foot is many, a bar one, a circle none. Only reads.
     """
     from local_mcp_gateway.studio import draw_database
 

@@ -196,7 +196,7 @@ _BAR = 25
 
 
 class progress_bar:  # noqa: N801  reads as a verb where it is used
-    """What long work is at, on a terminal; nothing elsewhere.
+    """Shows on a terminal what long work is doing; nothing elsewhere.
 
     A thread draws it, so that the time goes on where a phase does not know how far it is.
     """

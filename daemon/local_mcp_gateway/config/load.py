@@ -1,6 +1,6 @@
 """Read the settings from every source; later sources win, and every mistake names its key.
 
-The order is: the defaults, `gateway.toml`, `gateway.dev.toml` beside it (in dev mode), the environment
+The order is: the defaults, `gateway.toml`, `gateway.dev.toml` next to it (in dev mode), the environment
 (`DATABASE_PATH`, then `LMG_SECTION__KEY`), command line options. Each value keeps its source (`config
 show`). An unknown key is an error that names the nearest known one, because a silently ignored setting is
 the most expensive mistake. Parsers are only imported for the sources in use: every command starts here.

@@ -140,7 +140,7 @@ class GuardSettings:
 class BackupSettings:
     """Which backups are kept, and where."""
 
-    folder: str = _key("", "Backup folder. Empty: `backups` beside the database.")
+    folder: str = _key("", "Backup folder. Empty: `backups` next to the database.")
     keep_last: int = _key(10, "The newest backups that are always kept.")
     keep_daily_days: int = _key(14, "Days for which one backup a day is also kept.")
     keep_aside: int = _key(3, "Replaced database files (of restore and reset) that are kept.")

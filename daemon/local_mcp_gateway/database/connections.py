@@ -76,7 +76,7 @@ def has_content(path: Path) -> bool:
 
 
 def require_own_logs(path: Path) -> None:
-    """Raise ForeignLog if a log beside the database was written for another file (`recovery`)."""
+    """Raise ForeignLog if a log next to the database was written for another file (`recovery`)."""
     if _log_of(path) is not None:
         from local_mcp_gateway.database.recovery import require_fitting_logs
 
@@ -84,7 +84,7 @@ def require_own_logs(path: Path) -> None:
 
 
 def _log_of(path: Path) -> str | None:
-    """Return the write-ahead log or rollback journal beside the database, if one holds anything."""
+    """Return the write-ahead log or rollback journal next to the database, if one holds anything."""
     real = os.path.realpath(path) if os.path.islink(path) else path  # noqa: PTH114  every start asks this
     for log in (f"{real}-wal", f"{real}-journal"):
         if os.path.exists(log) and os.stat(log).st_size:  # noqa: PTH110, PTH116  the same
@@ -184,7 +184,7 @@ def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]
 
 
 def open_immutable(path: Path) -> sqlite3.Connection:
-    """Open a file that nothing writes to, read-only, without locks or files beside it."""
+    """Open a file that nothing writes to, read-only, without locks or files next to it."""
     return _connect(f"{uri(path)}?mode=ro&immutable=1")
 
 
@@ -334,7 +334,7 @@ _NEWER_SQLITE = (
 )
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
-"""The suffixes of the files that SQLite keeps beside a database."""
+"""The suffixes of the files that SQLite keeps next to a database."""
 
 
 @contextmanager
@@ -406,7 +406,7 @@ def to_gateway_error(
 def require_database_file(database: Path) -> None:
     """Raise DatabasePathProblem if the path is not a regular file, before SQLite blocks on it.
 
-    The files that SQLite would open beside it are checked too.
+    The files that SQLite would open next to it are checked too.
     """
     for path in (os.fspath(database), *(f"{database}{suffix}" for suffix in SIDE_FILES)):
         try:

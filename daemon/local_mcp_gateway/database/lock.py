@@ -1,4 +1,4 @@
-"""Ensure that one process uses a database: `flock` on a file beside the database's real path.
+"""Ensure that one process uses a database: `flock` on a file next to the database's real path.
 
 The kernel releases a flock when its process dies, however it dies, and refuses a second one even in the
 same process. The lock file is never unlinked: a process that waits on a removed file would hold a lock
@@ -176,7 +176,7 @@ class DatabaseLock:
         return True
 
     def accept_file(self) -> None:
-        """Record that the file is sound, or was made by this process: what is beside it is its own."""
+        """Record that the file is sound, or was made by this process: what is next to it is its own."""
         if self.file < 0:
             return
         file, lock = os.fstat(self.file), os.fstat(self._descriptor)
@@ -259,7 +259,7 @@ def held_file(database: Path) -> int:
 
 
 def distrust_file(database: Path) -> None:
-    """Record that the files beside the database may belong to another one."""
+    """Record that the files next to the database may belong to another one."""
     if lock := _held.get(os.path.realpath(database)):
         lock.distrust_file()
 
@@ -276,7 +276,7 @@ def leave_side_files(database: Path) -> None:
 
 
 def lock_path(database: Path) -> Path:
-    """Return the lock file: beside the real file, so that all paths to it share one lock."""
+    """Return the lock file: next to the real file, so that all paths to it share one lock."""
     return Path(os.path.realpath(database) + ".lock")
 
 
@@ -341,7 +341,7 @@ def stamp(database: Path) -> dict[str, int] | None:
 
 
 def _refuse_other_files(database: Path) -> None:
-    """Create no lock file beside foreign files: other programs use `/etc/passwd.lock` themselves."""
+    """Create no lock file next to foreign files: other programs use `/etc/passwd.lock` themselves."""
     require_database_file(database)
     with suppress(OSError), os.fdopen(open_file(database), "rb") as file:
         if (header := file.read(len(MAGIC))) and header != MAGIC:

@@ -2,7 +2,7 @@
 
 SQLite knows both by their names alone. Somebody who copies a good file over a damaged one, or moves it
 there, leaves them in place, and SQLite writes the old file's pages into the new one without a word. So
-before SQLite opens a database that nobody has open, a log or journal beside it is compared with it:
+before SQLite opens a database that nobody has open, a log or journal next to it is compared with it:
 
 - Only a file whose header says WAL has a write-ahead log, with pages of the same size.
 - A checkpoint copies pages in ascending order. So either the first page of the log is in the file, in
@@ -48,7 +48,7 @@ pages."""
 
 
 class _Database(NamedTuple):
-    """What is known about a database that has a log beside it."""
+    """What is known about a database that has a log next to it."""
 
     path: Path
     descriptor: int

@@ -1,9 +1,9 @@
 """The short commands of the guard: back up, restore, reset, seed, repair.
 
-A restore is recorded in the restored history. What a restore or a rewind replaced is kept beside the
+A restore is recorded in the restored history. What a restore or a rewind replaced is kept next to the
 database, and can be restored by its name.
 
-For a reset, and to take over a database of the original, the fresh database is built beside the old one
+For a reset, and to take over a database of the original, the fresh database is built next to the old one
 by the same guard, with every migration (and seed), and replaces it in one rename: a kill at any point
 leaves the old database or the finished new one, and a migration that fails leaves the old one. Seeds are `.sql` or `.py` files, all of them applied or none.
 
@@ -180,7 +180,7 @@ def _copy_as_backup(database: Path, file: Path, run: Run) -> Backup:
     for log in side_files(file):
         if log.suffix != f"{file.suffix}-shm" and log.exists() and log.stat().st_size:
             raise BackupForeign(
-                f"{file.name} is not whole: the newest changes are in {log.name} beside it.",
+                f"{file.name} is not whole: the newest changes are in {log.name} next to it.",
                 hint="Open it once with a program that uses SQLite, or copy it with `.backup`.",
             )
     made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
@@ -219,7 +219,7 @@ class Reset:
 def reset_guarded(
     context: GuardContext, *, seeds: Sequence[Path] = (), lock_timeout_s: float = 0.0
 ) -> Reset:
-    """Back the database up, build a fresh one beside it, and swap them."""
+    """Back the database up, build a fresh one next to it, and swap them."""
     planted = Seeds(seeds)
     real = context.database.resolve()
     with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):

@@ -33,7 +33,7 @@ class GuardPolicy:
     drift: Literal["auto", "refuse", "warn"] = "auto"
     """`auto` refuses if something is pending (a manual change may conflict with it), else warns."""
     backup_folder: Path | None = None
-    """None: `backups` beside the database's real path."""
+    """None: `backups` next to the database's real path."""
     retention: Retention | None = field(default_factory=Retention)
     """Which backups stay after a migration has made another one; None keeps all."""
     quick_check_limit_s: float = 10.0
@@ -48,7 +48,7 @@ class GuardPolicy:
     """For dev mode: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT,
     and the history marks its migrations as ones that dev mode may revert."""
     keep_aside: int = DEFAULT_KEEP_ASIDE
-    """How many databases that dev mode replaced stay beside the new one."""
+    """How many databases that dev mode replaced stay next to the new one."""
     fresh: bool = False
     """Begin with a new database where it is empty or missing, though it had content or has backups."""
     program_version: str = ""

@@ -1,10 +1,10 @@
 """Rewind in dev mode: revert applied migrations that were edited, deleted, or belong to another branch.
 
 The applied migrations and the folder agree up to a point. Everything after it is reverted, then the
-folder is applied as usual. Both happen beside the database:
+folder is applied as usual. Both happen next to the database:
 restore point → apply the folder as a start does → carry over newer rows → check and flush → one rename.
 So a broken edit reverts nothing, a kill leaves the old database or the new one, and comparing the two
-shows which rows are lost. The old database is kept beside the new one. A production start never rewinds.
+shows which rows are lost. The old database is kept next to the new one. A production start never rewinds.
 
 A start does not know why the folder differs: it may be an older checkout. So it reverts only edited
 migrations and those that dev mode applied; anything else is refused as in production.

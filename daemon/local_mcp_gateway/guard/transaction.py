@@ -388,7 +388,7 @@ def _told_as_committed(context: GuardContext) -> Iterator[None]:
 def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
     """Raise Damaged unless the file is sound and its schema is the one that was committed.
 
-    Checked in full only if it was so before: a damage that was there before is no news now.
+    Checked in full only if it was before: damage that was there already is not reported as new.
     """
     # It is committed: nothing stops this check, and its progress is that of the whole phase.
     run = Run(progress=lambda *_: context.progress("settle", 0, 0))

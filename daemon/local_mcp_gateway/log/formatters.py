@@ -34,7 +34,7 @@ Formatter = Callable[[Iterable[tuple[str, dict[str, object]]]], list[Any]]
 EVENT_WIDTH = 20
 INDENT = 4
 SENTENCES = ("message", "excerpt", "hint", "traceback")
-"""Fields that are not words of a line: they stand below it."""
+"""Fields that are not part of the line: they are printed below it."""
 LONGEST_LIST = 80
 MOST_NAMED = 2
 """A longer list shows its first and its last item; the other formats have all of it."""
@@ -143,7 +143,7 @@ def console_renderer(stream: TextIO) -> Processor:
 
 
 def _sentences(fields: Mapping[str, Any], width: int | None) -> list[str]:
-    """Return what stands below an event for people, wrapped to a width: message, place, hint, traceback."""
+    """Return what is printed below an event for people, wrapped to a width: message, place, hint, traceback."""
     message, excerpt, hint, traceback = (fields.get(key) for key in SENTENCES)
     hint = f"→ {hint}" if hint else ""
     if width is not None:

@@ -246,7 +246,7 @@ def plan_renumber(
 def renumber(folder: Path, moves: Sequence[RenumberedMigration]) -> None:
     """Renumber: write the new files, then the journal, then remove the old files.
 
-    A crash in between leaves old files beside the journal, which are refused as unjournaled.
+    A crash in between leaves old files next to the journal, which are refused as unjournaled.
     """
     old: list[Path] = []
     for move in moves:

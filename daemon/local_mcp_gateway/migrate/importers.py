@@ -1,7 +1,7 @@
 """Take over other tools' migration folders: recognise their files, and convert plain folders in place.
 
     plain    NNNN_name.sql                       the files stay as they are
-    journal  ours, with files beside the journal  their entries are written
+    journal  ours, with files next to the journal  their entries are written
     updown   name.up.sql, name.down.sql          golang-migrate and others
     dbmate   -- migrate:up … -- migrate:down
     goose    -- +goose Up … -- +goose Down; sql-migrate's `-- +migrate Up … Down` is the same
@@ -330,7 +330,7 @@ _BACK_MARK = re.compile(
 def down_files(names: Collection[str]) -> dict[str, str | None]:
     """Return each SQL down file, and the migration that it reverts, if that is there.
 
-    `x_down.sql` is one only beside an `x_up.sql`: a migration may be called `slow_down`.
+    `x_down.sql` is one only next to an `x_up.sql`: a migration may be called `slow_down`.
     """
     known = {name.lower(): name for name in names}
     steps = {

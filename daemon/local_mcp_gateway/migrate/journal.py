@@ -24,7 +24,7 @@ _DIALECTS = frozenset({"sqlite", "turso", "libsql", "d1"})
 
 
 PRISMAS_LOCK = "migration_lock.toml"
-"""What Prisma writes beside its migrations."""
+"""What Prisma writes next to its migrations."""
 
 # A tag is a file's name in the folder: not empty, not hidden, not outside of it.
 _MOST_MS = (1 << 63) - 1  # the range of a SQLite integer

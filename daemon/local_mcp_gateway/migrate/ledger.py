@@ -1,4 +1,4 @@
-"""The ledger of applied migrations, in Drizzle's own table, with our history beside it.
+"""The ledger of applied migrations, in Drizzle's own table, with our history next to it.
 
 `__drizzle_migrations` has exactly Drizzle's own format, so that either tool can take over; rows that
 Drizzle wrote stay as they are. A ledger of Drizzle 1.x has two more columns (name, applied_at), which

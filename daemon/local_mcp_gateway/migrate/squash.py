@@ -7,11 +7,11 @@ nothing, by our ledger or by Drizzle's, and a new one applies just it. It makes 
     carried   every statement as it was, where that alone makes the same: rows that depend on the moment
               or on chance, or are those of a virtual table
 
-Both are replayed beside the old ones before anything is written, in two surroundings (`outcome`). The old
+Before anything is written, both are replayed and compared with the old ones, in two surroundings (`outcome`). The old
 migrations go on in `meta/_squashed`, for databases that have some of them (`squashed`).
 
-The new folder is built beside the old one and exchanged with it in one step, so a kill at any point leaves
-the old folder or the new one, and perhaps the other beside it under a hidden name.
+The new folder is built next to the old one and exchanged with it in one step, so a kill at any point leaves
+the old folder or the new one, and perhaps the other next to it under a hidden name.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ def _text(replaced: Sequence[Migration], statements: Sequence[str], *, carried: 
 
 
 def write_squash(squash: Squash) -> None:
-    """Write it: build the new folder beside the old one, and exchange them.
+    """Write it: build the new folder next to the old one, and exchange them.
 
     Raises MigrationsFolderProblem, with the old folder as it was.
     """

@@ -252,7 +252,7 @@ def verify(
             raise VerificationFailed(
                 f"Table {name} had {count} rows and has {after} after the migrations, though none of"
                 " their statements deletes from it or drops it.",
-                hint="Look for INSERT OR REPLACE or REPLACE INTO, which remove rows that stand in their"
+                hint="Look for INSERT OR REPLACE or REPLACE INTO, which remove rows that are in their"
                 " way; write a DELETE if the loss is meant.",
                 table=name,
                 before=count,
@@ -291,7 +291,7 @@ def _has_its_rows(
     tables: AbstractSet[str],
     steps: Sequence[Step],
 ) -> bool:
-    """Return whether no table that was there before is gone or has fewer rows."""
+    """Return whether every table that was there before still is, with no fewer rows."""
     if not before.rows.keys() <= tables:
         return False
     written = _written(steps)

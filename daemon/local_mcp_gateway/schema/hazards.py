@@ -305,7 +305,7 @@ def _narrower(before: Column, column: Column, old: Table, new: Table) -> str | N
 
 _SAMPLE = 500
 _BYTES_PER_ROW = 12
-"""Overhead of a b-tree cell beside its values."""
+"""Overhead of a b-tree cell, in addition to its values."""
 _BYTES_PER_S = 50e6
 _ROWS_PER_S = 400e3
 """Estimate for a current laptop; the rehearsal measures the real figure."""

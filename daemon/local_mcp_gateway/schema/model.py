@@ -1,6 +1,6 @@
 """The schema as frozen values that compare by behaviour, and the hazards of a change.
 
-Spelling, constraint names and the place of a constraint (beside its column or below) do not count. The
+Spelling, constraint names and the place of a constraint (next to its column or below) do not count. The
 original wording is kept in fields that do not compare, because generated migrations should preserve it.
 """
 

@@ -1,7 +1,7 @@
 """Write a schema as a source for `db generate`: a .sql file, or a module with SQLAlchemy MetaData.
 
 Each is read back before it counts, and has to be the same schema. SQLAlchemy cannot express every table
-(an INTEGER PRIMARY KEY DESC, a UNIQUE with its own collation): those stand in the module as SQL.
+(an INTEGER PRIMARY KEY DESC, a UNIQUE with its own collation): those are SQL in the module.
 """
 
 from __future__ import annotations

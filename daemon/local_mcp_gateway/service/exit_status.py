@@ -37,7 +37,7 @@ def root_cause(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, OSError):
-        return to_gateway_error(error, "a file beside the database") or error
+        return to_gateway_error(error, "a file next to the database") or error
     if isinstance(error, MemoryError):
         return NoResources("The system does not give this process more memory")
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):

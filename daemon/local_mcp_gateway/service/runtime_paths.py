@@ -1,7 +1,7 @@
-"""The paths of the control socket and the log file: in systemd's folders or beside the database.
+"""The paths of the control socket and the log file: in systemd's folders or next to the database.
 
 systemd passes the folders in `$RUNTIME_DIRECTORY` and `$LOGS_DIRECTORY`. A command typed in a shell has
-neither and knows only the database. So there is always a path beside the database; where the real file is
+neither and knows only the database. So there is always a path next to the database; where the real file is
 elsewhere, that path is a symbolic link to it.
 """
 
@@ -80,7 +80,7 @@ def runtime_folder(database: Path, environment: Mapping[str, str] = os.environ) 
 
 
 def prepare_log_file(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the log file to append to; move a log from beside the database into a given folder."""
+    """Return the log file to append to; move a log from next to the database into a given folder."""
     found = log_path(database)
     folder = _given(LOGS, environment)
     if folder is None:

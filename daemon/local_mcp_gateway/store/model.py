@@ -114,7 +114,7 @@ class ServerDefinition:
     proxy: str | None = None
     """The URL of its HTTP proxy, or `none`; None: what the environment says."""
     ca: str | None = None
-    """A file or folder with certificates that its own may be signed by, beside the system's."""
+    """A file or folder with certificates that its own may be signed by, in addition to the system's."""
     insecure: bool = False
     """Whether its certificate is not checked at all."""
     client_headers: tuple[str, ...] = ()

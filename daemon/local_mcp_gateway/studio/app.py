@@ -37,7 +37,7 @@ GATEWAY: Final = (
     ("calls", "Calls", "c"),
 )
 FIRST: Final = ("bare.html", "enter.html", "base.html", "parts.html", "logo.svg")
-"""What the first page is made of, beside its own template."""
+"""What the first page is made of, besides its own template."""
 LOOK_S: Final = 0.5
 LOOK_AGAIN_S: Final = 2.0
 DATABASE: Final = (("migrations", "Migrations", "m"), ("data", "Data", "d"))

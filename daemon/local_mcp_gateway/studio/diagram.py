@@ -1,8 +1,8 @@
 """The tables and their foreign keys as a drawing (SVG), made to be read.
 
-What is referred to stands left of what refers to it: a table's column in the drawing is the longest way
+A table is to the left of those that refer to it: a table's column in the drawing is the longest way
 to a table that refers to nothing; keys that would close a circle are left out of that. In a column,
-tables stand near those that they are linked with. Tables without a link stand below.
+tables are near those that they are linked with. Tables without a link are below.
 
 An end with a foot is "many", a bar is "one", a circle "or none".
 """
@@ -179,7 +179,7 @@ def _edges(
         yield Edge(source, own[0], target, to_column, required, is_unique)
 
 
-# --- where everything stands --------------------------------------------------------------------
+# --- where everything is ------------------------------------------------------------------------
 
 
 def arrange(schema: Schema) -> tuple[float, float]:
@@ -205,7 +205,7 @@ def arrange(schema: Schema) -> tuple[float, float]:
 
 
 def _place_columns(columns: Iterable[Iterable[Box]]) -> tuple[float, float]:
-    """Put the linked tables beside each other; return where they end, below and at the right."""
+    """Put the linked tables next to each other; return where they end, below and at the right."""
     x = bottom = right = EDGE
     for column in columns:
         y = EDGE

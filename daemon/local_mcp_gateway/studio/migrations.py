@@ -72,7 +72,7 @@ class Standing:
         if self.status.state == "damaged":
             return "The database is damaged"
         if problems := self.status.problems:
-            return f"{counted(len(problems), 'problem')} to mend before anything is applied"
+            return f"{counted(len(problems), 'problem')} to fix before anything is applied"
         if pending := self.status.pending:
             return f"{counted(len(pending), 'migration').capitalize()} {'is' if len(pending) == 1 else 'are'} pending"
         if self.status.drift:

@@ -24,7 +24,7 @@ WORDS: Final = {
     "needs_sign_in": ("warn", "sign in"),
     "failed": ("bad", "down"),
 }
-"""State of a server → its chip and the word beside it."""
+"""State of a server → its chip and the word next to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Task:
     waits: str = ""
     """What the button says while its form is being answered."""
     about: str = ""
-    """The page with more about it, beside a button that does something."""
+    """The page with more about it, next to a button that does something."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def _walk(schema: Any, root: Any, path: tuple[str, ...], depth: int) -> Iterator
 
 
 def _resolved(schema: Any, root: Any) -> dict[str, Any]:
-    """Follow references, and take the one choice that is left beside null."""
+    """Follow references, and take the one choice that is left besides null."""
     for _ in range(MOST_STEPS):
         if not isinstance(schema, dict):
             return {}

@@ -265,7 +265,7 @@ async def switch(visit: Visit) -> Response:
 
 @refused_on(show_one)
 async def test(visit: Visit) -> Response:
-    """Connect to the server once, beside what runs."""
+    """Connect to the server once; the connection in use stays."""
     (name,) = visit.arguments
     done = await visit.ask("server.test", name=name)
     said = f"{name} works: {counted(done['tools'], 'tool')}, answered in {duration(done['duration_ms'])}."

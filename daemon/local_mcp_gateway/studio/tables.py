@@ -29,7 +29,7 @@ MOST_COUNTED: Final = 100_000
 COUNTING_S: Final = 0.25
 """How long the counts of a list of tables may take together; the rest are not counted."""
 MOST_BESIDE: Final = 200
-"""How many tables are listed beside one of them."""
+"""How many tables are listed next to one of them."""
 READING_S: Final = 3.0
 """How long one page may read; then SQLite is interrupted."""
 STEPS: Final = 20_000
@@ -191,7 +191,7 @@ def list_tables(connection: Connection) -> list[Summary]:
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """The tables that are listed beside one of them, and how many are not."""
+    """The tables that are listed next to one of them, and how many are not."""
 
     listed: list[Summary]
     more: int = 0

@@ -66,7 +66,7 @@ async def show_one(visit: Visit) -> Response:
 
 
 async def call(visit: Visit) -> Response:
-    """Call the tool with what the form says, and show the answer beside the form."""
+    """Call the tool with what the form says, and show the answer next to the form."""
     profile, name = visit.arguments
     tool = await _tool(visit, profile, name)
     shown: dict[str, Any] = {}

@@ -80,7 +80,7 @@ class Writer:
         with closing(sqlite3.connect(self._database, timeout=60, isolation_level=None)) as live:
             live.execute(
                 "PRAGMA wal_autocheckpoint = 0"
-            )  # as everybody who writes beside Litestream
+            )  # as everybody who writes while Litestream runs
             due = time.monotonic()
             while not self._end.wait(max(0.0, due - time.monotonic())):
                 due = max(due + self._pause_s, time.monotonic())

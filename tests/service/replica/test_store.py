@@ -1,4 +1,4 @@
-"""The object beside a replica says whose it is, in a folder and in an S3 store."""
+"""The object next to a replica says whose it is, in a folder and in an S3 store."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ FITTING: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 LONGEST: Final = 64
 HASH_DIGITS: Final = 8
 LEAST_SERVER: Final = 8
-"""How many characters of a server's name are worth to stand before the name of a tool."""
+"""How many characters of a server's name are kept in front of the name of a tool."""
 LISTS: Final = (
     CatalogKind.TOOLS,
     CatalogKind.RESOURCES,

@@ -26,7 +26,7 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _HOST: Final = re.compile(r"(?:\[([\da-f:.]+)\]|([\w.-]+))(?::\d{0,5})?", re.ASCII | re.IGNORECASE)
 """A name or an address, with or without a port (RFC 9110, 7.2), and no user info."""
 SPACE: Final = b" \t"
-"""What may stand around a header's value and does not belong to it (RFC 9110, 5.5)."""
+"""What may surround a header's value without being part of it (RFC 9110, 5.5)."""
 PREFIX: Final = re.compile(r"(/[\w.~-]+)+", re.ASCII)
 OWN: Final = "local_mcp_gateway.own"
 """The key of a scope that marks a request of this process: no client can send it."""

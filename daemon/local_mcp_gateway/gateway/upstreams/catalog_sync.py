@@ -249,7 +249,7 @@ Listed = Callable[[frozenset["CatalogKind"], frozenset["CatalogKind"]], None]
 
 
 class CatalogSync:
-    """Keeps the catalog of one upstream in sync; call `run` beside each connection."""
+    """Keeps the catalog of one upstream in sync; call `run` for each connection."""
 
     def __init__(
         self,

@@ -7,7 +7,7 @@ a handshake session opens it. Any answer but a valid one to `server/discover` me
 wants a handshake.
 
 A 404 or 410 means that the session is gone and the request was not processed. Servers say it in other
-ways too; whenever a request is refused, a ping in the same session tells whether that still stands. A
+ways too; whenever a request is refused, a ping in the same session tells whether that still exists. A
 request that was refused with its session is sent again once, in a new one.
 """
 

@@ -197,7 +197,7 @@ class Upstream:
             await self.catalog_sync.catalog_ready.wait()
 
     def wait_for_own_lists(self) -> None:
-        """Connect, and let requests wait for the lists: this client may be shown others than are known."""
+        """Connect, and let requests wait for the lists: this client may be shown other lists than those known."""
         self.catalog_sync.catalog_ready.clear()
         self.lifecycle.request()
 

@@ -1,7 +1,7 @@
 """Connect MCP clients to this gateway: the lines to paste, and the edit of a client's own file.
 
 The file belongs to the client. Only the gateway's entry in it is set or removed; a file that cannot be
-edited safely is left alone. The file as it was before stays beside it, and an undo puts it back byte for
+edited safely is left alone. The file as it was before stays next to it, and an undo puts it back byte for
 byte if nothing else has changed since, or else takes only the entry out again.
 """
 
@@ -56,7 +56,7 @@ class Client:
     """From the URL of a profile to the entry."""
     then: str = "Restart it."
     of_command: Mapping[str, object] = field(default_factory=dict)
-    """What an entry with a command has beside it."""
+    """What an entry with a command has next to it."""
 
     def entry_with(self, url: str, token_file: Path | None) -> Mapping[str, object]:
         """Return the entry; with a token it is the bridge, which reads it where it lies."""
@@ -172,7 +172,7 @@ class Change:
     after: str | None
     """None if the file is removed."""
     backup: str | None = None
-    """What is kept beside the file; None keeps nothing new."""
+    """What is kept next to the file; None keeps nothing new."""
     undoes: bool = False
     """The backup is used up."""
 

@@ -2,7 +2,7 @@
 
 A server is a command that the gateway runs, so whoever may write here can run anything as its user.
 Other users share the machine, so being local is not enough: each request carries the bearer token from a
-0600 file beside the database, created at the first start. Web pages are always refused.
+0600 file next to the database, created at the first start. Web pages are always refused.
 
 The token of a client is known here too, but opens nothing that it has not over MCP: it may see which profiles
 it reaches, and is told of everything else that it is for the owner.

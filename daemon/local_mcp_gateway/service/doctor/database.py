@@ -158,7 +158,7 @@ def replica(settings: Settings, live: Mapping[str, Any] | None) -> Iterator[Find
 def _last_check(url: str, checked_at: str | None) -> Finding:
     """Tell when the replica was last restored and compared."""
     if checked_at is None:
-        hint = "`replica check` restores it beside the database and compares every row."
+        hint = "`replica check` restores it next to the database and compares every row."
         return Finding("replica", "note", f"{url} was never checked.", hint)
     age = datetime.now(UTC) - datetime.fromisoformat(checked_at)
     text = f"{url} was last checked {age.days} days ago."

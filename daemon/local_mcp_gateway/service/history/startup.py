@@ -1,4 +1,4 @@
-"""The record of starts for `startup`: each event of a start as a JSON line beside the database.
+"""The record of starts for `startup`: each event of a start as a JSON line next to the database.
 
 Events are written as they happen, so a start that was killed shows how far it got. The record needs no
 journal and does not depend on the log level; docs/adr/0036-starts-are-recorded-apart.md says why.

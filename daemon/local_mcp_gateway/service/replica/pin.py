@@ -41,7 +41,7 @@ def pin(settings: Settings, context: GuardContext, tag: str) -> int | None:
         if settings.replica.before_migration == "wait":
             raise ReplicaProblem(
                 f"{tag} was not applied, since the replica does not have everything: {error.message}",
-                hint='Mend that, or set replica.before_migration = "warn". The database is unchanged.',
+                hint='Fix that, or set replica.before_migration = "warn". The database is unchanged.',
             ) from error
         context.emit("replica.not_pinned", tag=tag, message=error.message, hint=error.hint)
         return None

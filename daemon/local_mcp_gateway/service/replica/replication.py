@@ -127,7 +127,7 @@ class Replication:
         return progress.replicated
 
     async def note_check(self, at: str) -> bool:
-        """Note beside the replica when it was checked; tell whether that could be done."""
+        """Note next to the replica when it was checked; tell whether that could be done."""
         if self._running is None:
             return False
         await self._renew(time.monotonic(), at)

@@ -1,4 +1,4 @@
-"""A state of the replica as a file beside the database: to restore it, or to compare it with what is live.
+"""A state of the replica as a file next to the database: to restore it, or to compare it with what is live.
 
 SQLite's check does not show that Litestream sent what never was (its file was replaced, or a second database
 writes to the URL). So a check compares every row with the live database.
@@ -37,7 +37,7 @@ ATTEMPTS: Final = 3
 def fetched(
     target: Target, database: Path, *, moment: datetime | None = None, txid: int | None = None
 ) -> Iterator[Path]:
-    """Yield a file, beside the database, with its state at a moment or after a transaction.
+    """Yield a file, next to the database, with its state at a moment or after a transaction.
 
     Raises ReplicaProblem. What a killed command left is removed by the next.
     """

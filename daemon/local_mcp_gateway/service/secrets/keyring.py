@@ -300,7 +300,7 @@ def check_secrets(settings: Settings) -> Iterator[Result]:
         text = f"Not sealed: {', '.join(plain[:SHOWN])}{more}."
         yield "note", text, "`secrets seal` seals them; backups from before keep them as they are."
     if keys.of_file and _near(settings):
-        text = f"{keys.file} is beside the database or its backups, so a copy of them contains the key."
+        text = f"{keys.file} is next to the database or its backups, so a copy of them contains the key."
         yield "note", text, "Move it, and set `[secrets] key_file` to its new path."
     elif not (shut or plain or keys.fault):
         copy = f"Keep a copy of {keys.file}, apart from the backups."
