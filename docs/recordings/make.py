@@ -3,8 +3,8 @@
     python docs/recordings/make.py            # as root: the user manager runs in namespaces of its own
 
 Writes service.md and dev-mode.md next to this file. Each command has to end with the exit code that its
-caption tells of, or nothing is written. Times and process ids differ from run to run, so the pages are
-recorded by hand; a test looks through them for refusals that no caption tells of.
+caption names, or nothing is written. Times and process ids differ from run to run, so the pages are
+recorded by hand; a test looks through them for refusals that no caption names.
 """
 
 from __future__ import annotations

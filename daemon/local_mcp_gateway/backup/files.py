@@ -2,7 +2,7 @@
 
 Finished files (backups, manifests, replaced databases) have plain names. Everything that a crash may
 leave behind begins with a dot and the database's name and ends with one of three suffixes, so `clean_up`
-can tell it from a user's file.
+can distinguish it from a user's file.
 
 Each is written so that a power cut leaves the old content or the new: temp (0600, O_EXCL, flock) → write
 → fsync → rename → fsync of the folder. In tests a file that was renamed without the first fsync was 0

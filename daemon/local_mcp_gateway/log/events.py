@@ -78,7 +78,7 @@ EVENTS: dict[str, Event] = {
     ),
     "tls.ends_soon": Event(
         "warning",
-        "The certificate of https ends in less than 14 days; said at the start and every day.",
+        "The https certificate expires in less than 14 days; reported at the start and every day.",
     ),
     "gateway.listening": Event("info", "The gateway answers at this address."),
     "service.ready": Event(
@@ -179,15 +179,15 @@ EVENTS: dict[str, Event] = {
     ),
     "replica.caught_up": Event("info", "The replica has everything again."),
     "replica.failed": Event(
-        "error", "The database is not replicated: code and hint say why. The gateway serves on."
+        "error", "The database is not replicated: code and hint say why. The gateway keeps serving."
     ),
-    "replica.lost": Event("warning", "Litestream ended by itself; it is started again."),
+    "replica.lost": Event("warning", "Litestream ended by itself; it is restarted."),
     "replica.pinned": Event(
         "info", "The replica has the state before this migration, as this transaction."
     ),
     "replica.not_pinned": Event(
         "warning",
-        "The replica does not have everything before this migration; it is applied all the same.",
+        "The replica does not have everything before this migration; the migration is applied anyway.",
     ),
     "replica.stopped": Event("info", "The replica has everything, up to this transaction."),
     "replica.left_behind": Event(
@@ -198,7 +198,8 @@ EVENTS: dict[str, Event] = {
     ),
     "database.reset": Event("warning", "The database was created again, after a backup."),
     "database.taken_over": Event(
-        "warning", "A database of the original was replaced by what its rows become here."
+        "warning",
+        "A database of the original local-mcp-gateway was replaced by a new one with its rows.",
     ),
     "database.seeded": Event("info", "A seed file was run."),
     "schema.planned": Event("info", "The schema module changed: what `db generate` would write."),
@@ -248,7 +249,7 @@ EVENTS: dict[str, Event] = {
         "error", "The database is changed, but the gateway goes on with what it read before."
     ),
     "service.reload_refused": Event(
-        "error", "A reload was refused; the service goes on as it was."
+        "error", "A reload was refused; the service continues unchanged."
     ),
     "tls.renewed": Event("info", "A reload read another certificate; new connections get it."),
     "service.reloaded": Event(

@@ -171,7 +171,7 @@ def _malformed(what: str) -> Problem:
         ProblemCode.BAD_JOURNAL,
         f"meta/_journal.json {what}.",
         "Bring meta/_journal.json back from version control, and merge it by hand if two branches"
-        " changed it; `db check` looks at it again.",
+        " changed it; `db check` checks it again.",
     )
 
 

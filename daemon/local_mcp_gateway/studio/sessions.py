@@ -127,7 +127,7 @@ class Door:
         return b"set-cookie", text.encode()
 
     def refusal(self, request: Request) -> str | None:
-        """Return why a request is refused before anything else is looked at, or None.
+        """Return why a request is refused before anything else is checked, or None.
 
         A page of another site may reach us under its own name (DNS rebinding), so the name is checked.
         What changes something has to come from a page of this very origin: another port of this machine

@@ -33,7 +33,7 @@ MOST_BESIDE: Final = 200
 READING_S: Final = 3.0
 """How long one page may read; then SQLite is interrupted."""
 STEPS: Final = 20_000
-"""How many steps of SQLite's machine are between two looks at the clock."""
+"""How many steps of SQLite's virtual machine run between two checks of the clock."""
 ROWIDS: Final = ("rowid", "_rowid_", "oid")
 
 
@@ -347,7 +347,7 @@ def _links(connection: Connection, name: str) -> Iterator[Link]:
 
 
 def links_to(connection: Connection, name: str) -> Iterator[Link]:
-    """Yield the foreign keys of all tables that refer to this one; every table is looked at."""
+    """Yield the foreign keys of all tables that refer to this one; every table is read."""
     pointing = connection.execute(
         "SELECT DISTINCT m.name FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS f"
         " WHERE m.type = 'table' AND lower(f.\"table\") = lower(?) ORDER BY m.name",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store import Policy, ProfileDefinition
 
 LOOK_S: Final = 60.0
-"""How often expiry is looked at, at least: somebody may set the clock of the machine."""
+"""How often expiry is checked at least: somebody may set the clock of the machine."""
 SOONEST_S: Final = 0.01
 _NOBODY: Final = ClientToken("", hash=hash_of_token(""))
 _MAKE: Final = "`local-mcp-gateway token create NAME` on the gateway's machine makes one"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol import Answer
 
 LOOKS: Final = 10
-"""How often a child that is starting is looked at within `connect_timeout_s`."""
+"""How often a child that is starting is checked within `connect_timeout_s`."""
 MOST_START_S: Final = 900.0
 """How long a child may take to start, however busy it is."""
 ROOTS_S: Final = 0.1

@@ -5,7 +5,7 @@ Other users share the machine, so being local is not enough: each request carrie
 0600 file next to the database, created at the first start. Web pages are always refused.
 
 The token of a client is known here too, but opens nothing that it has not over MCP: it may see which profiles
-it reaches, and is told of everything else that it is for the owner.
+it reaches, and learns of everything else that it is for the owner.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class CertificateFacts:
     """The host names and IP addresses that it is for."""
     ends_at: datetime
     serial: int
-    """The number that tells it from the others of its issuer."""
+    """The number that distinguishes it from others of the same issuer."""
 
     @property
     def ends_soon(self) -> bool:

@@ -1,6 +1,6 @@
 """The replica of a running gateway: Litestream is kept running, and how far behind it is is known.
 
-Whatever goes wrong with the replica, the gateway serves on; the log, `replica status`, `doctor` and `/metrics`
+Whatever goes wrong with the replica, the gateway keeps serving; the log, `replica status`, `doctor` and `/metrics`
 say it. Litestream takes a replaced file for the old one, and then sends what never was. So it runs only while
 this process holds the database's lock, which every command that replaces the file needs; `paused` stops it
 where this process itself replaces the file; and where somebody else does, it is killed.
