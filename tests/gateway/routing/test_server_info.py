@@ -25,7 +25,8 @@ from local_mcp_gateway.gateway.routing.server_info import (
     initialize_result,
     instructions,
 )
-from local_mcp_gateway.gateway.upstreams.connection import Identity, identity_of_initialize
+from local_mcp_gateway.gateway.upstreams.connection import Identity
+from local_mcp_gateway.gateway.upstreams.handshake import identity_of_initialize
 from local_mcp_gateway.store.model import Prefix
 from tests.gateway.support import SERVERS, Running, gateway_of, process, stdio
 from tests.gateway.support import http as http_server

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         SignInNeeded,
         Silent,
         UpstreamDisconnected,
-        initialize_params,
     )
     from local_mcp_gateway.gateway.upstreams.definitions import (
         Unseal,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         same_definition,
         with_values,
     )
+    from local_mcp_gateway.gateway.upstreams.handshake import initialize_params
     from local_mcp_gateway.gateway.upstreams.http_transport import reason_of
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
     from local_mcp_gateway.gateway.upstreams.lifecycle import OTHER_CLIENT
@@ -59,9 +59,9 @@ else:
             "SignInNeeded",
             "Silent",
             "UpstreamDisconnected",
-            "initialize_params",
         ),
         definitions=("Unseal", "as_reason", "in_sandbox", "same_definition", "with_values"),
+        handshake=("initialize_params",),
         http_transport=("reason_of",),
         large_responses=("Relay", "StreamedResponse"),
         lifecycle=("OTHER_CLIENT",),

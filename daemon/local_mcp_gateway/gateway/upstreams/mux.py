@@ -20,10 +20,12 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Events,
     Identity,
     UpstreamDisconnected,
+    reject,
+)
+from local_mcp_gateway.gateway.upstreams.handshake import (
     identity_of_discover,
     identity_of_initialize,
     initialize,
-    reject,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import identity_in
 from local_mcp_gateway.gateway.upstreams.server_requests import (

@@ -20,8 +20,8 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     Call,
     Events,
     UpstreamDisconnected,
-    identity_of_discover,
 )
+from local_mcp_gateway.gateway.upstreams.handshake import identity_of_discover
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.process import LineReader, OrphanReaper, Output, spawn
 from local_mcp_gateway.log import beginning

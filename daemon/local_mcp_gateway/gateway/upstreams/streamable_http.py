@@ -43,10 +43,12 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     SessionExpired,
     SignInNeeded,
     UpstreamDisconnected,
+    pong,
+)
+from local_mcp_gateway.gateway.upstreams.handshake import (
     identity_of_discover,
     identity_of_initialize,
     initialize,
-    pong,
 )
 from local_mcp_gateway.gateway.upstreams.http_transport import (
     STREAM,
