@@ -283,7 +283,7 @@ async def test_a_large_migration_is_shown_by_its_beginning_and_read_once(
     after = (await inside.studio.standing()).status
     assert after is not None
     assert len(after.pending) == 2
-    inside.studio.forget_waiting()
+    inside.studio.forget_pending()
     assert "Migrations 2 pending" in (await inside.page("/studio/data")).words
 
 
@@ -304,11 +304,11 @@ async def test_a_count_that_began_before_a_change_is_not_shown_after_it(tmp_path
 
     inside = Inside.of(path, folder.path, look=look)
     assert "Migrations 1 pending" in (await inside.ask("/studio/nowhere")).words
-    inside.studio.forget_waiting()
+    inside.studio.forget_pending()
     go_on.clear()
     await inside.ask("/studio/nowhere")  # answered before the count has ended
     folder.add("second", "CREATE TABLE u (x)")
-    inside.studio.forget_waiting()
+    inside.studio.forget_pending()
     go_on.set()
     assert "Migrations 2 pending" in (await inside.ask("/studio/nowhere")).words
 

@@ -74,7 +74,7 @@ class Studio:
             for module in (overview, servers, profiles, tokens, tools, calls):
                 self.routes |= module.ROUTES
         self.routes |= {("POST", "theme"): _theme, ("POST", "leave"): self._leave}
-        self._waiting: dict[str, int] = {}
+        self._pending = 0
         self._looked_at: float | None = None
         self._counting: asyncio.Future[int] | None = None
         self._rehearsal: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
@@ -207,9 +207,9 @@ class Studio:
         return await asyncio.to_thread(self._standings.read)
 
     async def waiting(self) -> dict[str, int]:
-        """Return how many things wait for a person, by page; looked at every two seconds at most.
+        """Return how many things wait for a person, by page; migrations are looked at every two seconds at most.
 
-        No page waits long for that: a number that takes longer is on one of the next pages.
+        No page waits long for those: a number that takes longer is on one of the next pages.
         """
         loop = asyncio.get_running_loop()
         is_old = self._looked_at is None or loop.time() - self._looked_at > LOOK_AGAIN_S
@@ -217,15 +217,14 @@ class Studio:
             self._looked_at = loop.time()
             self._counting = loop.run_in_executor(None, self._standings.count_waiting)
             self._counting.add_done_callback(self._counted)
-            self._waiting.update(await self._servers_waiting())
         if self._counting is not None:
             await asyncio.wait({self._counting}, timeout=LOOK_S)
-        return self._waiting
+        return {"migrations": self._pending, **await self._servers_waiting()}
 
     def _counted(self, counting: asyncio.Future[int]) -> None:
         if counting is self._counting:  # else something has changed since it began
             self._counting = None
-            self._waiting["migrations"] = counting.result()
+            self._pending = counting.result()
 
     async def _servers_waiting(self) -> dict[str, int]:
         if self.powers.ask is None:
@@ -237,9 +236,9 @@ class Studio:
             "servers": sum(server["state"] in down for server in servers),
         }
 
-    def forget_waiting(self) -> None:
-        """Look again at what waits: something has changed."""
-        self._waiting = {}
+    def forget_pending(self) -> None:
+        """Count the pending migrations again: something has changed."""
+        self._pending = 0
         self._looked_at = self._counting = None
 
     def _groups(self, waiting: Mapping[str, int]) -> list[tuple[str, list[dict[str, Any]]]]:

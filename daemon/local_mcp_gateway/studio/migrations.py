@@ -243,7 +243,7 @@ async def apply(visit: Visit) -> Response:
     if visit.powers.ask is None:
         raise UsageProblem("No gateway runs here.", hint="Apply it with `db migrate`.")
     done = await visit.ask("reload")
-    visit.studio.forget_waiting()
+    visit.studio.forget_pending()
     names = ", ".join(done["applied"])
     text = (
         f"Applied {names}; writers waited {duration(done['paused_ms'])}."
@@ -262,7 +262,7 @@ async def take_back(visit: Visit) -> Response:
         raise UsageProblem(
             "Only a gateway in dev mode takes a migration back.", hint=f"Use `db down` for {tag}."
         )
-    visit.studio.forget_waiting()
+    visit.studio.forget_pending()
     lost = "; ".join(done["lost"])
     return visit.back(
         address("migrations"), f"{tag} is taken back. " + (f"Lost: {lost}." if lost else "")
@@ -286,7 +286,7 @@ async def show_backups(visit: Visit) -> Response:
 async def back_up(visit: Visit) -> Response:
     """Make a backup."""
     made = await visit.work("backup")
-    visit.studio.forget_waiting()
+    visit.studio.forget_pending()
     return visit.back(address("migrations", "backups"), f"Made and verified {made['name']}.")
 
 
@@ -308,7 +308,7 @@ async def restore(visit: Visit) -> Response:
         done = await visit.work("restore", name=name)
     else:
         done = await visit.ask("db.restore", name=name)
-    visit.studio.forget_waiting()
+    visit.studio.forget_pending()
     said = [f"The database is as it was in {name}."]
     if done.get("applied"):
         said.append(f"Applied again: {', '.join(done['applied'])}.")

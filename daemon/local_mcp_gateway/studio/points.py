@@ -250,7 +250,7 @@ async def write_draft(visit: Visit) -> Response:
     except GatewayError as error:
         visit.problem = error
         return await _draft(visit, visit.request.form)
-    visit.studio.forget_waiting()
+    visit.studio.forget_pending()
     files = counted(len(written["files"]), "file")
     return visit.back(address("migrations"), f"{written['tag']} is written: {files}.")
 

@@ -136,7 +136,6 @@ async def add(visit: Visit) -> Response:
     except GatewayError as error:
         visit.problem = error
         return await _form(visit, typed)
-    visit.studio.forget_waiting()
     name = str(arguments["name"])
     return visit.back(
         address("servers", name), f"{name} is added. It starts at its first use; test it now."
@@ -259,7 +258,6 @@ async def switch(visit: Visit) -> Response:
     (name,) = visit.arguments
     active = visit.request.given("active") == "1"
     await visit.ask("server.edit", name=name, active=active)
-    visit.studio.forget_waiting()
     return visit.back(address("servers", name), f"{name} is turned {'on' if active else 'off'}.")
 
 
@@ -316,7 +314,6 @@ async def finish_sign_in(visit: Visit) -> Response:
     except GatewayError as error:
         visit.problem = error
         return await _shown(visit, name)
-    visit.studio.forget_waiting()
     return visit.back(address("servers", name), f"Signed in to {name} at {done['issuer']}.")
 
 
@@ -324,7 +321,6 @@ async def sign_out(visit: Visit) -> Response:
     """Forget the tokens of a server."""
     (name,) = visit.arguments
     await visit.ask("server.logout", name=name)
-    visit.studio.forget_waiting()
     return visit.back(address("servers", name), f"Signed out of {name}.")
 
 
@@ -334,7 +330,6 @@ async def remove(visit: Visit) -> Response:
     (name,) = visit.arguments
     visit.confirm(name, "removed")
     await visit.ask("server.remove", name=name)
-    visit.studio.forget_waiting()
     return visit.back(address("servers"), f"{name} is removed.")
 
 

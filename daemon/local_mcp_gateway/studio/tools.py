@@ -194,7 +194,6 @@ async def approve(visit: Visit) -> Response:
         if tool in chosen or not chosen:
             looked_at[str(tool)] = definition
     await visit.ask("server.approve", name=name, tools=looked_at)
-    visit.studio.forget_waiting()
     said = f"{counted(len(looked_at), 'tool')} of {name} approved: clients see it as it is now."
     return visit.back(address("tools"), said)
 

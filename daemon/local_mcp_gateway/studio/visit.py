@@ -80,8 +80,8 @@ class Pages(Protocol):
     async def standing(self) -> Any:
         """Return where the database stands, a `migrations.Standing`."""
 
-    def forget_waiting(self) -> None:
-        """Look again at what waits: something has changed."""
+    def forget_pending(self) -> None:
+        """Count the pending migrations again: something has changed."""
 
     def keep_rehearsal(self, pending: tuple[str, ...], outcome: Mapping[str, Any]) -> None:
         """Keep how the rehearsal of these migrations (their hashes) went, until they are others."""
