@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from local_mcp_gateway.service.process import Signals
+from local_mcp_gateway.service.process import Signals, bounded_thread_starts
 from tests.gateway.support import SERVERS
 from tests.harness import DEADLINE_S, Place, poll
 
@@ -27,6 +28,24 @@ async def test_a_stop_signal_reaches_the_guard_and_the_loop() -> None:
         await signals.stopped()
         assert signals.stop.is_set()
         assert signals.name == "SIGTERM"
+
+
+class Stillborn(threading.Thread):
+    """It ends before it tells that it has begun, as a thread does that gets no memory."""
+
+    def _bootstrap(self) -> None:
+        pass
+
+
+def test_a_thread_that_cannot_begin_is_not_waited_for_without_a_limit() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with bounded_thread_starts(0.05), pytest.raises(MemoryError):
+        Stillborn().start()
+    with bounded_thread_starts() as lift:
+        threading.Thread(target=int).start()
+        lift()
+        assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 @pytest.mark.parametrize("arguments", [(), ("--dev",)])
@@ -95,7 +114,7 @@ def test_the_previous_handlers_come_back() -> None:
 
 
 STORMED = """
-from local_mcp_gateway.service.process import Signals
+from local_mcp_gateway.service.process import Signals, bounded_thread_starts
 with Signals() as signals:
     print("ready", flush=True)
     while not signals._reload_wanted:

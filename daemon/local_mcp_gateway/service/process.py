@@ -10,7 +10,8 @@ from __future__ import annotations
 import gc
 import resource
 import signal
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,11 +19,45 @@ from local_mcp_gateway.database import StopEvent
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Iterator
     from types import FrameType, TracebackType
     from typing import Self
 
 
 STOP = (signal.SIGTERM, signal.SIGINT)
+THREAD_S: Final = 5.0
+"""How long a thread may take to begin, at least; at most twice as long."""
+
+
+@contextmanager
+def bounded_thread_starts(most_s: float = THREAD_S) -> Iterator[Callable[[], None]]:
+    """Raise MemoryError in the main thread where it waits for a thread that had no memory to begin.
+
+    Such a thread ends before it tells that it has begun, and CPython waits for that without a limit. Yields
+    a function that lifts the bound. Main thread only; it uses SIGALRM.
+    """
+    waiting: FrameType | None = None
+
+    def look(_: int, frame: FrameType | None) -> None:
+        nonlocal waiting
+        while frame is not None and frame.f_code is not threading.Thread.start.__code__:
+            frame = frame.f_back
+        if frame is not None and frame is waiting:
+            raise MemoryError
+        waiting = frame
+
+    def lift() -> None:
+        nonlocal waiting
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        waiting = None
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, most_s, most_s)
+    try:
+        yield lift
+    finally:
+        lift()
+        signal.signal(signal.SIGALRM, before)
 
 
 class Signals:

@@ -30,13 +30,13 @@ from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import ServerCertificate, listening_socket
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
-from local_mcp_gateway.service.process import Signals
+from local_mcp_gateway.service.process import Signals, bounded_thread_starts
 from local_mcp_gateway.service.progress import StatusLine, report_progress
 from local_mcp_gateway.service.systemd import Notifier
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from local_mcp_gateway.guard import GuardPolicy, GuardReport
@@ -64,9 +64,15 @@ def serve(serving: ServeOptions, log: Log) -> Exit:
         outputs.insert(0, BackgroundWriter(file))
     # Files come before stderr: what a person has seen is in the file.
     emit = tee(StartRecord(settings.database_path), *outputs, status)
-    with Signals() as signals:
+    with Signals() as signals, bounded_thread_starts() as lift_bound:
+
+        def started() -> None:
+            for output in outputs:
+                output.start()
+            lift_bound()
+
         try:
-            anyio.run(partial(run, serving, emit, notifier, status, signals, outputs))
+            anyio.run(partial(run, serving, emit, notifier, status, signals, outputs, started))
         except Exception as error:  # noqa: BLE001  the outermost handler of the service
             return report_exit(root_cause(error), emit, notifier)
     return Exit.OK
@@ -79,6 +85,7 @@ async def run(
     status: StatusLine,
     signals: Signals,
     outputs: Sequence[BackgroundWriter],
+    started: Callable[[], None],
 ) -> None:
     """Start, serve until the stop, and shut down in the right order."""
     from local_mcp_gateway.service.app import RunningService  # not needed for a refusal
@@ -108,7 +115,7 @@ async def run(
                 notifier,
                 status,
                 signals,
-                partial(_start, outputs),
+                started,
                 partial(_set_level, outputs),
                 certificate,
             )
@@ -119,11 +126,6 @@ async def run(
     finally:
         if listener is not None:
             listener.close()
-
-
-def _start(outputs: Sequence[BackgroundWriter]) -> None:
-    for output in outputs:
-        output.start()
 
 
 def _set_level(outputs: Sequence[BackgroundWriter], level: str) -> None:
