@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.sql import fold, literal, normal, normal_tokens, quote, tokens, unquote
+from local_mcp_gateway.sql import (
+    copied,
+    fold,
+    literal,
+    normal,
+    normal_tokens,
+    quote,
+    tokens,
+    unquote,
+)
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
 
@@ -96,3 +105,30 @@ def test_a_long_literal_takes_no_memory_of_its_own(
         tracemalloc.stop()
     assert len(found) == 2
     assert peak < 8 * len(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "read"),
+    [
+        ("INSERT INTO t SELECT * FROM s", ("t", None, False)),
+        (
+            'insert or ignore into main.[T] as x (a, "b c") select a, b from s',
+            ("T", ("a", "b c"), False),
+        ),
+        ("REPLACE INTO 't' (a) SELECT a FROM s", ("t", ("a",), False)),
+        (
+            "WITH c(n) AS (SELECT 'INTO' FROM s) INSERT INTO t (n) SELECT n FROM c",
+            ("t", ("n",), False),
+        ),
+        ("INSERT INTO t VALUES ((SELECT max(a) FROM s))", ("t", None, False)),
+        ("CREATE TABLE IF NOT EXISTS main.t AS SELECT * FROM s", ("t", None, True)),
+        ("CREATE TEMP TABLE t AS SELECT * FROM s", ("t", None, True)),
+        ("INSERT INTO t VALUES (1)", None),
+        ("CREATE TABLE t (a CHECK (a <> 'FROM'))", None),
+        ("CREATE VIEW v AS SELECT * FROM s", None),
+        ("UPDATE t SET a = 1 FROM s", None),
+        ("INSERT FROM", None),
+    ],
+)
+def test_what_a_statement_copies_is_read(sql: str, read: tuple[object, ...] | None) -> None:
+    assert copied(sql) == read

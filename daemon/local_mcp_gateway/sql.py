@@ -6,6 +6,7 @@ Nothing here parses or validates: SQLite decides whether a statement is valid. `
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import cache
@@ -24,6 +25,7 @@ _GRAMMAR = r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE | re.ASCII)
 _QUOTES = {'"': '"', "`": "`", "[": "]", "'": "'"}
 _SAME = {"==": "=", "<>": "!="}
+_COPYING = ("INSERT", "REPLACE", "CREATE", "WITH")
 
 DESCRIBING_PRAGMAS = frozenset(
     {
@@ -221,6 +223,43 @@ def dropped(sql: str) -> str | None:
     if words[at + 1 : at + 2] == ["."]:
         at += 2
     return found[at].identifier if len(found) > at else None
+
+
+class Copy(NamedTuple):
+    """A statement that fills a table with rows that it reads."""
+
+    table: str
+    columns: tuple[str, ...] | None
+    """Those that it names; None: it fills all of them."""
+    creates: bool
+    """It is CREATE TABLE … AS."""
+
+
+def copied(sql: str) -> Copy | None:
+    """Read `INSERT INTO table (columns) SELECT … FROM …` or `CREATE TABLE table AS SELECT … FROM …`."""
+    if not sql[:7].upper().startswith(_COPYING) or "FROM" not in sql.upper():
+        return None
+    creates = sql[:6].upper() == "CREATE"
+    depth, words = 0, tokens(sql)
+    for token in words:
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token.upper == ("TABLE" if creates else "INTO"):
+            break
+    table = None
+    for token in words:
+        if token.upper in ("IF", "NOT", "EXISTS"):
+            continue
+        if token.text == "." or table is None:
+            table = None if token.text == "." else token.identifier
+        elif token.text == "(" and not creates:
+            inside = itertools.takewhile(lambda one: one.text != ")", words)
+            return Copy(table, tuple(one.identifier for one in inside if one.text != ","), False)
+        elif token.upper == "AS" and not creates:
+            next(words, None)
+        else:
+            creating = creates and token.upper == "AS"
+            return Copy(table, None, creating) if creating or not creates else None
+    return None
 
 
 def renamed(sql: str) -> tuple[str, str] | None:

@@ -155,6 +155,68 @@ def test_a_column_that_the_copy_leaves_out_is_refused(notes: Workshop) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "default",
+    ["(strftime('%f', 'now'))", "(hex(randomblob(8)))", "(random())", "CURRENT_TIMESTAMP"],
+)
+@pytest.mark.parametrize("seed", ["", "INSERT INTO t (id, made, b) VALUES (9, 'x', 1);"])
+def test_a_column_left_to_a_default_that_is_never_the_same_is_refused(
+    shop: Workshop, default: str, seed: str
+) -> None:
+    columns = f"id INTEGER PRIMARY KEY, made DEFAULT {default}, b"
+    shop.add("0000_a", f"CREATE TABLE t({columns}); INSERT INTO t VALUES (1, 'm', 1), (2, 'n', 2);")
+    shop.apply()
+    sql = rebuild(columns, "INSERT INTO __new (id, b) SELECT id, b FROM t", table="t", after=seed)
+    assert "the copy leaves it out" in refused(shop, sql, "changes_values t.made")
+
+
+@pytest.mark.parametrize("way", [rebuild, aside])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_rows_that_are_put_in_besides_do_not_stand_for_rows_that_are_lost(
+    shop: Workshop, way: object, rows: int
+) -> None:
+    shop.add(
+        "0000_a", "CREATE TABLE t(k TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('a', 1), ('b', 2);"
+    )
+    shop.apply()
+    source, target = ("t", "__new") if way is rebuild else ("__new", "t")
+    copy = f"INSERT INTO {target} SELECT * FROM {source} WHERE v > 1"
+    seeds = "; ".join(f"INSERT INTO t VALUES ('s{n}', {n})" for n in range(rows))
+    sql = way("k TEXT PRIMARY KEY, v", copy, table="t") + seeds + ";"  # type: ignore[operator]
+    message = refused(shop, sql, "loses_rows t")
+    assert message.startswith("Table t had 2 rows and has 1 of them after its rebuild in 0001_b")
+
+
+def test_rows_that_a_join_multiplies_do_not_stand_for_rows_that_are_lost(notes: Workshop) -> None:
+    notes.add(
+        "0001_tags", "CREATE TABLE tags AS SELECT 1 AS note UNION ALL SELECT 1 UNION ALL SELECT 4;"
+    )
+    notes.apply()
+    columns = SAME.replace("id INTEGER PRIMARY KEY", "id INTEGER, n INTEGER PRIMARY KEY")
+    copy = "INSERT INTO __new (id, title, body) SELECT id, title, body FROM notes JOIN tags ON note = id"
+    notes.add("0002_b", rebuild(columns, copy))
+    with pytest.raises(VerificationFailed, match=r"notes\.stars would be 0 in every row"):
+        notes.apply()
+    more = "INSERT INTO __new SELECT * FROM notes WHERE id > 1; INSERT INTO __new (title) VALUES ('s'), ('t')"
+    (notes.path / "0002_b.sql").write_text(rebuild(SAME, more))
+    with pytest.raises(VerificationFailed, match="had 3 rows and has 2 of them after its rebuild"):
+        notes.apply()
+
+
+def test_rows_that_are_put_in_besides_are_fine(notes: Workshop) -> None:
+    copy = "INSERT INTO __new SELECT * FROM notes"
+    notes.add("0001_b", rebuild(SAME, copy, after="INSERT INTO notes(title) VALUES ('s');"))
+    notes.apply()
+    before = "INSERT INTO __new VALUES (100, 'first', 'x', 1); "
+    notes.add("0002_b", rebuild(SAME, before + copy))
+    notes.apply()
+    halves = f"{copy} WHERE id > 4; CREATE TABLE kept AS SELECT * FROM notes WHERE id <= 4"
+    rest = "INSERT INTO notes SELECT * FROM kept; DROP TABLE kept;"
+    notes.add("0003_b", rebuild(SAME, halves, after=rest))
+    notes.apply()
+    assert notes.rows("SELECT count(*) FROM notes") == [(5,)]
+
+
 def test_a_column_left_to_its_default_is_refused(notes: Workshop) -> None:
     copy = "INSERT INTO __new(id, title, body) SELECT id, title, body FROM notes"
     message = refused(notes, rebuild(SAME, copy), "changes_values notes.stars")
@@ -287,6 +349,143 @@ def test_new_rowids_are_fine_where_nothing_goes_by_them(shop: Workshop) -> None:
     shop.apply()
 
 
+@pytest.mark.parametrize(
+    "new", ["id BIGINT PRIMARY KEY", "id INTEGER PRIMARY KEY DESC", "id INTEGER, UNIQUE (id)"]
+)
+@pytest.mark.parametrize("rowid", ["", ", content_rowid=rowid", ", content_rowid=id"])
+def test_a_key_that_is_the_rowid_no_more_is_refused_where_something_goes_by_the_rowid(
+    shop: Workshop, new: str, rowid: str
+) -> None:
+    over = f"CREATE VIRTUAL TABLE words USING fts5 (title, content=notes{rowid});"
+    joined = "CREATE VIEW hits AS SELECT notes.id FROM words JOIN notes ON words.rowid = notes.id;"
+    shop.add("0000_a", NOTES + over + joined + "INSERT INTO words (words) VALUES ('rebuild');")
+    shop.apply()
+    copy = "INSERT INTO __new (id, title) SELECT id, title FROM notes"
+    columns = f"title TEXT, {new}"
+    lossy = "-- guard: accept changes_values notes.body\n"
+    shop.add("0001_b", "DROP VIEW hits;" + rebuild(columns, copy) + joined)
+    if "=id" in rowid:
+        shop.apply()
+        assert shop.rows("SELECT rowid FROM words WHERE words MATCH 'c'") == [(9,)]
+        return
+    with pytest.raises(VerificationFailed, match="new rowids by the rebuild in 0001_b, and words"):
+        shop.apply()
+    kept = copy.replace("(id", "(rowid, id").replace("SELECT", "SELECT id,")
+    (shop.path / "0001_b.sql").write_text(
+        lossy + "DROP VIEW hits;" + rebuild(columns, kept) + joined
+    )
+    shop.apply()
+    assert shop.rows("SELECT rowid FROM words WHERE words MATCH 'c'") == [(9,)]
+
+
+VIRTUAL = {
+    "fts5": ("fts5 (body)", "body"),
+    "fts4": ("fts4 (body)", "body"),
+    "contentless": ("fts5 (body, content='')", "body"),
+    "rtree": ("rtree (id, x0, x1)", "id, x0, x1"),
+}
+
+
+@pytest.mark.parametrize("kind", VIRTUAL)
+@pytest.mark.parametrize("only", [True, False])
+def test_a_virtual_table_that_is_made_again_has_to_be_filled_again(
+    shop: Workshop, kind: str, *, only: bool
+) -> None:
+    definition, columns = VIRTUAL[kind]
+    values = "(4, 1, 2), (7, 2, 3)" if kind == "rtree" else "(4, 'apple'), (7, 'pear')"
+    filled = columns if kind == "rtree" else f"rowid, {columns}"
+    other = "" if only else "CREATE TABLE other (x);"
+    shop.add(
+        "0000_a",
+        f"{other} CREATE VIRTUAL TABLE v USING {definition}; INSERT INTO v ({filled}) VALUES {values};",
+    )
+    shop.apply()
+    again = f"CREATE VIRTUAL TABLE new USING {definition}; {{}} DROP TABLE v; ALTER TABLE new RENAME TO v;"
+    message = refused(shop, again.format(""), "loses_rows v")
+    assert message.startswith("Table v had 2 rows and has 0 after its rebuild in 0001_b")
+
+
+@pytest.mark.parametrize("kind", ["fts5", "fts4"])
+def test_a_full_text_table_that_is_filled_without_its_rowids_is_refused(
+    shop: Workshop, kind: str
+) -> None:
+    shop.add(
+        "0000_a",
+        f"CREATE VIRTUAL TABLE v USING {kind} (body); INSERT INTO v (rowid, body) VALUES (4, 'a'), (7, 'b');",
+    )
+    shop.apply()
+    again = f"CREATE VIRTUAL TABLE n USING {kind} (body, prefix='2');"
+    swap = "DROP TABLE v; ALTER TABLE n RENAME TO v;"
+    sql = f"{again} INSERT INTO n SELECT body FROM v; {swap}"
+    assert "rows of v would get new rowids" in refused(shop, sql, "rekeys_rows v")
+    shop.add("0002_c", f"{again} INSERT INTO n (rowid, body) SELECT rowid, body FROM v; {swap}")
+    shop.apply()
+    shop.add("0003_d", f"DELETE FROM v; DROP TABLE v; {again.replace(' n ', ' v ')}")
+    shop.apply()
+
+
+def test_an_index_over_a_table_that_is_made_again_has_to_be_built_again(shop: Workshop) -> None:
+    over = "CREATE VIRTUAL TABLE words USING fts5 (title, content=notes, content_rowid=id{});"
+    fill = "INSERT INTO words (words) VALUES ('rebuild');"
+    shop.add("0000_a", NOTES + over.format("") + fill)
+    shop.apply()
+    again = "DROP TABLE words;" + over.format(", tokenize=porter")
+    message = refused(shop, again, "loses_rows words")
+    assert message.startswith("The full-text table words has indexed 0 of 3 rows after 0001_b made")
+    shop.add("0002_c", again + fill)
+    shop.apply()
+    shop.add("0003_d", "DELETE FROM notes WHERE id > 1; " + again + fill)
+    shop.apply()
+    assert shop.rows("SELECT rowid FROM words WHERE words MATCH 'a'") == [(1,)]
+
+
+COUNTED = "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v);"
+NEXT = "INSERT INTO t (v) VALUES (0) RETURNING id"
+
+
+@pytest.mark.parametrize("left", ["id < 5", "0"])
+@pytest.mark.parametrize("way", [rebuild, aside])
+def test_a_rebuild_does_not_give_the_numbers_of_deleted_rows_again(
+    shop: Workshop, way: object, left: str
+) -> None:
+    shop.add("0000_a", COUNTED + "INSERT INTO t VALUES (1, 1), (4, 4), (9, 9);")
+    shop.apply()
+    shop.execute(f"DELETE FROM t WHERE NOT ({left})")
+    source, target = ("t", "__new") if way is rebuild else ("__new", "t")
+    sql = way(  # type: ignore[operator]
+        "id INTEGER PRIMARY KEY AUTOINCREMENT, v DEFAULT 1",
+        f"INSERT INTO {target} SELECT * FROM {source}",
+        table="t",
+    )
+    shop.add("0001_b", sql)
+    shop.apply()
+    assert shop.rows("SELECT * FROM sqlite_sequence") == [("t", 9)]
+    assert shop.rows(NEXT) == [(10,)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "after", "left"),
+    [
+        ("id INTEGER PRIMARY KEY, v", "", []),
+        (
+            "id INTEGER PRIMARY KEY AUTOINCREMENT, v",
+            "UPDATE sqlite_sequence SET seq = 2 WHERE name = 't';",
+            [("t", 2)],
+        ),
+    ],
+)
+def test_numbers_that_a_file_gives_up_are_given_up(
+    shop: Workshop, columns: str, after: str, left: list[object]
+) -> None:
+    shop.add("0000_a", COUNTED + "INSERT INTO t VALUES (1, 1), (9, 9); DELETE FROM t WHERE id = 9;")
+    shop.apply()
+    shop.add(
+        "0001_b", rebuild(columns, "INSERT INTO __new SELECT * FROM t", table="t", after=after)
+    )
+    shop.apply()
+    assert shop.rows("SELECT * FROM sqlite_sequence") == left
+
+
 def test_a_table_without_rowid_is_compared_as_well(shop: Workshop) -> None:
     shop.add(
         "0000_a",
@@ -318,6 +517,74 @@ def test_generated_columns_are_computed_and_not_compared(shop: Workshop) -> None
     )
     shop.apply()
     assert shop.rows("SELECT b FROM t") == [(3,), (6,)]
+
+
+def test_a_generated_column_that_becomes_an_ordinary_one_is_copied(shop: Workshop) -> None:
+    shop.add(
+        "0000_a",
+        "CREATE TABLE t(a INTEGER PRIMARY KEY, b AS (a * 2)); INSERT INTO t VALUES (1), (2);",
+    )
+    shop.apply()
+    columns = "a INTEGER PRIMARY KEY, b"
+    sql = rebuild(columns, "INSERT INTO __new(a) SELECT a FROM t", table="t")
+    message = refused(shop, sql, "changes_values t.b")
+    assert message.startswith("t.b would be NULL in every row: the copy leaves it out")
+    generated = rebuild(
+        "a INTEGER PRIMARY KEY, b AS (a * 3)", "INSERT INTO __new(a) SELECT a FROM t", table="t"
+    )
+    shop.add("0002_c", generated)
+    shop.add("0003_d", rebuild(columns, "INSERT INTO __new SELECT * FROM t", table="t"))
+    shop.apply()
+    assert shop.rows("SELECT * FROM t") == [(1, 3), (2, 6)]
+
+
+CONSTRAINTS = {
+    "PRIMARY KEY": "a PRIMARY KEY, b",
+    "UNIQUE": "a, b, UNIQUE (a, b)",
+    "FOREIGN KEY": "a REFERENCES other, b",
+    "CHECK": "a CHECK (a > 0), b",
+    "NOT NULL": "a NOT NULL, b",
+    "DEFAULT": "a DEFAULT 7, b",
+}
+AS_SELECT = "CREATE TABLE __new AS SELECT * FROM t; DROP TABLE t; ALTER TABLE __new RENAME TO t;"
+
+
+@pytest.mark.parametrize("kind", CONSTRAINTS)
+def test_a_copy_by_create_table_as_may_not_lose_what_the_table_was(
+    shop: Workshop, kind: str
+) -> None:
+    shop.add(
+        "0000_a",
+        f"CREATE TABLE other(x INTEGER PRIMARY KEY); CREATE TABLE t({CONSTRAINTS[kind]});",
+    )
+    shop.apply()
+    message = refused(shop, AS_SELECT, "drops_constraints t")
+    assert message.startswith(
+        f"Table t would have no {kind} after its rebuild in 0001_b: CREATE TABLE"
+    )
+
+
+OUT_AND_IN = """CREATE TEMP TABLE kept AS SELECT * FROM n; DROP TABLE n;
+CREATE TABLE n(a INTEGER PRIMARY KEY, b DEFAULT 4); INSERT INTO n SELECT * FROM kept;"""
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        AS_SELECT,  # it had none
+        OUT_AND_IN,
+        "CREATE TABLE IF NOT EXISTS main.copies AS SELECT * FROM n;",
+    ],
+)
+def test_create_table_as_is_fine_where_nothing_is_lost(shop: Workshop, sql: str) -> None:
+    shop.add(
+        "0000_a", "CREATE TABLE t(a, b TEXT); CREATE TABLE n(a INTEGER PRIMARY KEY, b DEFAULT 4);"
+    )
+    shop.apply()
+    shop.execute("INSERT INTO t VALUES (1, 2)", "INSERT INTO n VALUES (3, 4)")
+    shop.add("0001_b", sql)
+    shop.apply()
+    assert shop.rows("SELECT * FROM t, n") == [(1, "2", 3, 4)]
 
 
 def test_text_that_is_not_utf8_is_compared_as_it_is_stored(shop: Workshop) -> None:

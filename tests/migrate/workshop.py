@@ -16,6 +16,7 @@ from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.migrate.plan import Batch
 from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
 from local_mcp_gateway.migrate.resolution import Resolution, resolve
+from local_mcp_gateway.migrate.sequences import keep_sequences
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 
 FIRST_WHEN = 1_700_000_000_000
@@ -80,10 +81,11 @@ class Workshop:
             before = count_rows(connection)
             rebuilds = Rebuilds(connection, limit=10_000)
             steps = apply_all(
-                connection, resolution.pending, rebuilds=rebuilds if before.rows else None
+                connection, resolution.pending, rebuilds=None if before.is_new else rebuilds
             )
+            keep_sequences(connection, before.sequences, steps)
             losses = verify(connection, before, steps) + tuple(rebuilds.changed)
-            if before.rows:
+            if not before.is_new:
                 verify_dependents(connection, before, steps)
             connection.execute("COMMIT")
         finally:

@@ -19,6 +19,7 @@ from local_mcp_gateway.database import UNWATCHED, Phases, Run, begin, commit
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
+from local_mcp_gateway.migrate.sequences import keep_sequences
 from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.sql import quote
@@ -90,7 +91,7 @@ def apply_batch(
     connection = ledger.connection
     run.phases.begin("verify")
     before = count_rows(connection, untouched)
-    compares = bool(before.rows) and rehearsed is None
+    compares = not before.is_new and rehearsed is None
     rebuilds = None
     if compares and any(may_rebuild(m.sql) for m in plan.batches[0].migrations):
         rebuilds = watch_rebuilds(connection, options.compare_limit, run)
@@ -107,8 +108,9 @@ def apply_batch(
         run=run,
     )
     run.phases.begin("verify")
+    keep_sequences(connection, before.sequences, steps)
     changes = verify(connection, before, steps)
-    if not before.rows:
+    if before.is_new:
         _report_broken(connection, steps[-1].tag, run)
     if compares:
         verify_dependents(connection, before, steps)
@@ -192,7 +194,7 @@ def watch_rebuilds(connection: sqlite3.Connection, limit: int, run: Run) -> Rebu
 
 def _report_broken(connection: sqlite3.Connection, tag: str, run: Run) -> None:
     """Report what cannot run in a new database: an old folder may have had the same fault elsewhere."""
-    from local_mcp_gateway.migrate.dependents import find_broken
+    from local_mcp_gateway.migrate.broken import find_broken
 
     for broken in find_broken(connection):
         _report(run, tag, "cannot_run", broken.name, f"{broken.sentence}.")

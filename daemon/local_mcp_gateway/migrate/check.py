@@ -21,7 +21,7 @@ from local_mcp_gateway.errors import (
 )
 from local_mcp_gateway.migrate.apply import Observer
 from local_mcp_gateway.migrate.branches import find_collisions, ids_before, read_graph
-from local_mcp_gateway.migrate.dependents import find_broken
+from local_mcp_gateway.migrate.broken import find_broken
 from local_mcp_gateway.migrate.double_quotes import double_quoted
 from local_mcp_gateway.migrate.folder import SQUASHED, down_text
 from local_mcp_gateway.migrate.folder_edits import read_snapshot_file, snapshot_file, with_snapshots

@@ -25,6 +25,7 @@ from local_mcp_gateway.migrate.batch import COMPARE_LIMIT_VALUES, watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.plan import find_drift
 from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.sequences import keep_sequences
 from local_mcp_gateway.migrate.statements import read_directives, split
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.schema import compare, hazards_of, inspect
@@ -173,6 +174,7 @@ class DownPlan:
             )
         for one, step in zip(self.reversals, steps, strict=True):
             ledger.forget(one.applied, duration_ms=step.duration_ms, backup=backup)
+        keep_sequences(connection, before.sequences, steps)
         verify(connection, before, steps)
         verify_dependents(connection, before, steps, lost=False)
         self._require_expected(inspect(connection), steps)

@@ -20,7 +20,7 @@ from local_mcp_gateway.errors import (
     SchemaProblem,
 )
 from local_mcp_gateway.migrate.branches import Node, find_collisions, ids_before, leaves, read_graph
-from local_mcp_gateway.migrate.dependents import Broken, find_broken
+from local_mcp_gateway.migrate.broken import Broken, find_broken
 from local_mcp_gateway.migrate.folder import Folder, read_folder
 from local_mcp_gateway.migrate.folder_edits import (
     WrittenMigration,
@@ -143,7 +143,7 @@ def draft(
 
 
 def _require_sound(schema: Schema, before: Schema, prepare: Prepare | None) -> None:
-    """Raise SchemaProblem for the first view, trigger or foreign key that could never run.
+    """Raise SchemaProblem for the first view, trigger, virtual table or foreign key that could never run.
 
     A foreign key that is as broken in the schema `before` is not reported.
     """
@@ -157,7 +157,7 @@ def _require_sound(schema: Schema, before: Schema, prepare: Prepare | None) -> N
 
 def _broken(schema: Schema, prepare: Prepare | None) -> tuple[Broken, ...]:
     links = any(table.foreign_keys for table in schema.tables.values())
-    if not schema.views and not schema.triggers and not links:
+    if not (schema.views or schema.triggers or schema.virtual_tables or links):
         return ()
     with closing(
         schema_copy(schema, may_lack=schema.virtual_tables, prepare=prepare)

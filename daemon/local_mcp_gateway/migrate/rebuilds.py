@@ -6,26 +6,34 @@ a WHERE or a LIMIT or meets ON CONFLICT IGNORE, a column missing from its list, 
 they are copied by name. So a table's checksums are taken just before its DROP, and its replacement at
 the end of the file must have the same.
 
-The checksums do not depend on the order of the rows. A value counts the same as a number and as its
-text, since a rebuild may change a column's type. Values for which the copy has another expression differ
-on purpose: those are reported, not refused.
+Values for which the copy has another expression differ on purpose: those are reported, not refused.
+Rows that the file inserts besides do not make up for rows that it does not copy: a table with more rows
+than before is judged by what was in it when the old one was dropped.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.authorizer import Authorizer
+from local_mcp_gateway.migrate.contents import (
+    Column,
+    Contents,
+    Stored,
+    count_missing,
+    read_contents,
+    read_stored,
+    shape_of,
+)
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
 from local_mcp_gateway.migrate.statements import accepted, may_rebuild, split
 from local_mcp_gateway.migrate.verify import Object, read_objects
-from local_mcp_gateway.sql import dropped, fold, fold_all, quote
+from local_mcp_gateway.sql import copied, dropped, fold, fold_all, quote
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
     from local_mcp_gateway.migrate.apply import Step
@@ -43,11 +51,35 @@ class DataChange(NamedTuple):
     """The migration with the statement."""
 
 
+class _Filled(NamedTuple):
+    """A table that the file has created, at the moment when it drops another one."""
+
+    name: str
+    changes: int
+    """How many changes there had been."""
+    rows: int
+    missing: int
+    """How many rows of the dropped one it has not, by their primary key."""
+
+
 class _Dropped(NamedTuple):
+    sql: str
     contents: Contents
     updated: AbstractSet[tuple[str, str]]
     """Which columns statements had written by then."""
     rowid_users: tuple[str, ...]
+    filled: tuple[_Filled, ...]
+
+
+class _Copied(NamedTuple):
+    """An INSERT of rows that it reads elsewhere."""
+
+    name: str
+    changes: int
+    columns: AbstractSet[str] | None
+    """Those that it fills, folded; None: all of them."""
+    creates: bool
+    """It is CREATE TABLE … AS."""
 
 
 class Rebuilds:
@@ -72,23 +104,35 @@ class Rebuilds:
         self._objects: tuple[Object, ...] = ()
         self._tables: list[str] = []
         self._dropped: dict[str, _Dropped] = {}
+        self._copied: list[_Copied] = []
+        self._virtual: dict[str, Stored] = {}
+        """The virtual tables that were dropped, by the names that they had before the file."""
 
     def start(self, sql: str, authorizer: Authorizer) -> None:
         """Read the tables that a file meets, if it may drop one."""
         self._sql, self._authorizer = sql, authorizer
-        self._tables, self._dropped = [], {}
+        self._objects, self._tables = (), []
+        self._dropped, self._copied, self._virtual = {}, [], {}
         if may_rebuild(sql):
             self._objects = read_objects(self._connection)
             self._tables = _ordinary(self._objects)
 
     def before_statement(self, statement: Statement) -> None:
-        """Take the checksums of a table that the statement drops."""
-        name = dropped(statement.text) if self._tables else None
-        if name is not None:
+        """Take the checksums of a table that the statement drops; note what it copies."""
+        if not self._objects:
+            return
+        if (name := dropped(statement.text)) is not None:
             self._sum_up(fold(name))
+        elif (copy := copied(statement.text)) is not None:
+            named = None if copy.columns is None else frozenset(fold_all(copy.columns))
+            at = len(self._authorizer.changes)
+            self._copied.append(_Copied(fold(copy.table), at, named, copy.creates))
 
     def compare(self, step: Step) -> None:
         """Compare each rebuilt table with what was dropped; raises VerificationFailed."""
+        for name, stored in self._virtual.items():
+            with self._authorizer.suspended():
+                self._compare_virtual(step, name, stored)
         if not self._dropped:
             return
         lineage = Lineage(fold_all(self._tables), step.changes)
@@ -103,22 +147,53 @@ class Rebuilds:
     def _sum_up(self, name: str) -> None:
         """Sum a table up that is about to be dropped; only the first of this name, which has the rows."""
         with self._authorizer.suspended():
-            table = next(
-                (one for one in _ordinary(read_objects(self._connection)) if fold(one) == name),
-                None,
-            )
-            if table is None or name in self._dropped:
+            objects = read_objects(self._connection)
+            found = next((o for o in objects if o.kind == "table" and fold(o.name) == name), None)
+            if found is None or name in self._dropped:
                 return
+            if found.is_virtual:
+                stored = read_stored(self._connection, found.name)
+                if stored is not None:
+                    self._virtual.setdefault(self._original_name(name), stored)
+                return
+            table = found.name
             contents = read_contents(self._connection, table, limit=self._limit)
             so_far = Lineage(fold_all(self._tables), self._authorizer.changes)
             was = next((one for one in self._tables if so_far.fate(one).now == name), table)
-            hidden = contents.shape.rowid is not None and contents.shape.key is None
             users: tuple[str, ...] = ()
-            if hidden and contents.rows:
+            if contents.shape.rowid is not None and contents.rows:
                 from local_mcp_gateway.migrate.rowids import rowid_users
 
                 users = rowid_users(self._connection, self._objects, was, table)
-            self._dropped[name] = _Dropped(contents, frozenset(self._authorizer.updated), users)
+            there = {fate.now for fate in so_far.fates().values() if not fate.dropped}
+            new = [one for one in _ordinary(objects) if fold(one) not in there]
+            filled = tuple(self._filled(one, contents) for one in new)
+            updated = frozenset(self._authorizer.updated)
+            self._dropped[name] = _Dropped(found.sql, contents, updated, users, filled)
+
+    def _filled(self, table: str, old: Contents) -> _Filled:
+        """Count what a table that the file has created holds so far."""
+        source = f"main.{quote(table)}"
+        (rows,) = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+        missing = 0
+        if rows > old.rows:
+            missing = count_missing(self._connection, old.shape, shape_of(self._connection, table))
+        return _Filled(fold(table), len(self._authorizer.changes), rows, missing)
+
+    def _original_name(self, name: str) -> str:
+        """Return the name that a table had before the file."""
+        for change in reversed(self._authorizer.changes):
+            if change.what == "rename" and fold(change.to) == name:
+                name = fold(change.table)
+        return name
+
+    def _final_name(self, one: _Filled | _Copied) -> str:
+        """Return the name that a table has after the file."""
+        name = one.name
+        for change in self._authorizer.changes[one.changes :]:
+            if change.what == "rename" and fold(change.table) == name:
+                name = fold(change.to)
+        return name
 
     def _compare(
         self,
@@ -130,27 +205,49 @@ class Rebuilds:
     ) -> None:
         was = old.contents
         now = read_contents(self._connection, fate.now or table, limit=self._limit)
-        if now.rows < was.rows:
+        name = fold(now.shape.name)
+        written = {column for one, column in updated if one == name}
+        common = [key for key in now.columns if key in was.columns and key not in written]
+        changed = [key for key in common if now.columns[key].values != was.columns[key].values]
+        taken = self._rows_taken(old, now)
+        if taken < was.rows and (now.rows != was.rows or changed):
             if accepted("loses_rows", table) not in self.accepts:
-                raise lost_rows(table, was.rows, now.rows, step.tag)
+                more = now.rows >= was.rows
+                raise lost_rows(table, was.rows, taken, step.tag, of_them=more)
             return
+        self._require_constraints(table, old, name, step.tag)
         if not (was.complete and now.complete):
             self._not_compared(now.shape.name, now.rows)
             return
-        if now.rows > was.rows:
-            return  # it got others besides: which are the copied ones is not known
-        written = {column for name, column in updated if name == fold(now.shape.name)}
-        common = [key for key in now.columns if key in was.columns and key not in written]
-        changed = [key for key in common if now.columns[key].values != was.columns[key].values]
-        kept = [key for key in common if key not in changed]
-        if _moved(was, now, kept):
-            self._require_rowids(step, table, was, now, old.rowid_users)
-        for key in changed:
-            if accepted("changes_values", f"{table}.{key}") not in self.accepts:
+        computed = {key for key, column in was.shape.columns.items() if column.generated}
+        for key in self._not_accepted(table, computed & now.columns.keys() - written):
+            self._require_copied(table, was, now, key, step.tag)
+        if now.rows > was.rows:  # which are the copied ones is not known
+            for key in self._not_accepted(table, common):
+                self._require_copied(table, was, now, key, step.tag)
+        else:
+            kept = [key for key in common if key not in changed]
+            if _moved(was, now, kept):
+                self._require_rowids(step, table, was, now, old.rowid_users)
+            for key in self._not_accepted(table, changed):
                 self._require_values(step, table, was, now, key, changed)
                 place = f"{quote(table)}.{quote(now.shape.columns[key].name)}"
                 message = f"The rebuild of {quote(table)} gives {place} other values than it had."
                 self.changed.append(DataChange("changes_values", place, message, step.tag))
+
+    def _rows_taken(self, old: _Dropped, now: Contents) -> int:
+        """Return how many rows of the old table the new one can have, at most."""
+        name = fold(now.shape.name)
+        filled = next((f for f in old.filled if f.rows and self._final_name(f) == name), None)
+        if filled is None:
+            return min(now.rows, old.contents.rows)
+        return min(now.rows, filled.rows, old.contents.rows - filled.missing)
+
+    def _not_accepted(self, table: str, keys: Iterable[str]) -> Iterator[str]:
+        """Yield the columns that no file allows to have other values."""
+        for key in keys:
+            if accepted("changes_values", f"{table}.{key}") not in self.accepts:
+                yield key
 
     def _require_rowids(
         self, step: Step, table: str, was: Contents, now: Contents, users: tuple[str, ...]
@@ -190,9 +287,6 @@ class Rebuilds:
         self, step: Step, table: str, was: Contents, now: Contents, key: str, changed: list[str]
     ) -> None:
         """Refuse values that a column lost by mistake: left out of the copy, or copied to another column."""
-        column = now.shape.columns[key]
-        place = f"{quote(table)}.{quote(column.name)}"
-        reason = None
         other = next(
             (
                 one
@@ -203,19 +297,24 @@ class Rebuilds:
         )
         if other is not None:
             reason = f"would get the values of {was.shape.columns[other].name}"
-        elif was.has_values(key) and self._is_left_out(now, key):
+            raise _changed_values(table, now.shape.columns[key], reason, step.tag)
+        self._require_copied(table, was, now, key, step.tag)
+
+    def _require_copied(self, table: str, was: Contents, now: Contents, key: str, tag: str) -> None:
+        """Refuse a column that had values and that the copy leaves to its default."""
+        if key == now.shape.key:
+            return  # SQLite numbers the rows
+        if was.has_values(key) and now.rows and self._is_left_out(now, key):
+            column = now.shape.columns[key]
             reason = f"would be {column.default or 'NULL'} in every row: the copy leaves it out"
-        if reason is not None:
-            raise VerificationFailed(
-                f"{place} {reason}, by the rebuild in {step.tag}.",
-                hint="Name the columns in INSERT INTO … (…) SELECT … in the same order on both sides, or"
-                f" accept it with the line `-- guard: accept changes_values {place}`.",
-                table=table,
-                column=column.name,
-                tag=step.tag,
-            )
+            raise _changed_values(table, column, reason, tag)
 
     def _is_left_out(self, now: Contents, key: str) -> bool:
+        """Return whether no copy fills a column: its default need not be the same in every row."""
+        name = fold(now.shape.name)
+        copies = [one.columns for one in self._copied if self._final_name(one) == name]
+        if copies and all(columns is not None and key not in columns for columns in copies):
+            return True
         column = now.shape.columns[key]
         found = self._connection.execute(
             f"SELECT 1 FROM main.{quote(now.shape.name)}"
@@ -223,19 +322,70 @@ class Rebuilds:
         ).fetchone()
         return found is None
 
+    def _require_constraints(self, table: str, old: _Dropped, now: str, tag: str) -> None:
+        """Refuse a table made by CREATE TABLE … AS in place of one with constraints: it has none."""
+        made = any(one.creates and self._final_name(one) == now for one in self._copied)
+        if not made or accepted("drops_constraints", table) in self.accepts:
+            return
+        from local_mcp_gateway.schema import constraints_of  # few migrations make a table so
+
+        lost = constraints_of(old.sql)
+        if lost:
+            raise VerificationFailed(
+                f"Table {table} would have no {' and no '.join(lost)} after its rebuild in {tag}: CREATE TABLE"
+                " … AS copies columns and rows only.",
+                hint="Create the new table with its whole definition, and copy the rows with INSERT INTO …"
+                f" SELECT …; or accept it with the line `-- guard: accept drops_constraints {quote(table)}`.",
+                table=table,
+                lost=list(lost),
+                tag=tag,
+            )
+
+    def _compare_virtual(self, step: Step, name: str, was: Stored) -> None:
+        """Refuse a virtual table that was made again and lacks rows of the old one, or has other rowids."""
+        objects = read_objects(self._connection)
+        found = next((o for o in objects if o.is_virtual and fold(o.name) == name), None)
+        now = None if found is None else read_stored(self._connection, found.name)
+        deleted = any(c.what == "delete" and fold(c.table) == name for c in step.changes)
+        if found is None or now is None or deleted:
+            return
+        from local_mcp_gateway.schema import read_code  # few migrations make a virtual table again
+
+        content = read_code(found.name, found.sql).content
+        loses = not self.accepts.isdisjoint((accepted("loses_rows", name), "deletes_data"))
+        if content is not None:
+            source = f"main.{quote(content)}"
+            (rows,) = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+            if now.rows < min(was.rows, rows) and not loses:
+                raise _not_filled(found.name, now.rows, rows, step.tag)
+        elif now.rows < was.rows:
+            if not loses:
+                raise lost_rows(found.name, was.rows, now.rows, step.tag)
+        elif (
+            now.rows == was.rows
+            and now.rowids != was.rowids
+            and accepted("rekeys_rows", name) not in self.accepts
+        ):
+            raise VerificationFailed(
+                f"The rows of {found.name} would get new rowids by the rebuild in {step.tag}.",
+                hint="Copy the rowid too (INSERT INTO … (rowid, …) SELECT rowid, …), or accept it with"
+                f" the line `-- guard: accept rekeys_rows {quote(found.name)}`.",
+                table=found.name,
+                tag=step.tag,
+            )
+
 
 def _ordinary(objects: Iterable[Object]) -> list[str]:
-    return [
-        one.name
-        for one in objects
-        if one.kind == "table" and one.sql[:14].upper() != "CREATE VIRTUAL"
-    ]
+    return [one.name for one in objects if one.kind == "table" and not one.is_virtual]
 
 
-def lost_rows(table: str, before: int, after: int, tag: str) -> VerificationFailed:
-    """Return the refusal of a rebuild that does not copy every row."""
+def lost_rows(
+    table: str, before: int, after: int, tag: str, *, of_them: bool = False
+) -> VerificationFailed:
+    """Return the refusal of a rebuild that does not copy every row; `of_them`: it has others besides."""
+    left = f"{after} of them" if of_them else str(after)
     return VerificationFailed(
-        f"Table {table} had {before} rows and has {after} after its rebuild in {tag}: not all of them are"
+        f"Table {table} had {before} rows and has {left} after its rebuild in {tag}: not all of them are"
         " copied.",
         hint="Copy them with INSERT INTO … SELECT … without WHERE or LIMIT, before the old table is dropped;"
         " if the loss is meant, DELETE those rows first or accept it with the line"
@@ -247,6 +397,29 @@ def lost_rows(table: str, before: int, after: int, tag: str) -> VerificationFail
     )
 
 
+def _not_filled(table: str, indexed: int, rows: int, tag: str) -> VerificationFailed:
+    return VerificationFailed(
+        f"The full-text table {table} has indexed {indexed} of {rows} rows after {tag} made it again, so"
+        " a search would not find the others.",
+        hint=f"Fill it in the same file: INSERT INTO {quote(table)} ({quote(table)}) VALUES ('rebuild'); or"
+        f" accept it with the line `-- guard: accept loses_rows {quote(table)}`.",
+        table=table,
+        tag=tag,
+    )
+
+
+def _changed_values(table: str, column: Column, reason: str, tag: str) -> VerificationFailed:
+    place = f"{quote(table)}.{quote(column.name)}"
+    return VerificationFailed(
+        f"{place} {reason}, by the rebuild in {tag}.",
+        hint="Name the columns in INSERT INTO … (…) SELECT … in the same order on both sides, or"
+        f" accept it with the line `-- guard: accept changes_values {place}`.",
+        table=table,
+        column=column.name,
+        tag=tag,
+    )
+
+
 def _moved(was: Contents, now: Contents, kept: list[str]) -> bool:
     """Return whether rows have other rowids than before, as far as a kept column identifies them."""
     if was.shape.rowid is None or now.shape.rowid is None:
@@ -254,133 +427,3 @@ def _moved(was: Contents, now: Contents, kept: list[str]) -> bool:
     return was.rowids != now.rowids or any(
         was.columns[key].with_rowid != now.columns[key].with_rowid for key in kept
     )
-
-
-_AT_ONCE = 2_000
-_ROWIDS = ("rowid", "_rowid_", "oid")
-
-
-class Column(NamedTuple):
-    """A column, as far as its values matter here."""
-
-    name: str
-    generated: bool
-    default: str | None
-    """The SQL of its default."""
-
-
-class Shape(NamedTuple):
-    """How the rows of a table can be read."""
-
-    name: str
-    columns: Mapping[str, Column]
-    """By folded name."""
-    rowid: str | None
-    """A name of the rowid; None if there is none, or columns have taken all its names."""
-    key: str | None
-    """The folded name of the column that is the rowid itself."""
-
-
-class Sums(NamedTuple):
-    """The checksums of one column."""
-
-    values: int
-    with_rowid: int
-    """Each value together with the rowid of its row; 0 where there is none."""
-
-
-class Contents(NamedTuple):
-    """The contents of a table."""
-
-    shape: Shape
-    rows: int
-    complete: bool
-    """False: there are more values than the limit, so only the rows were counted."""
-    columns: Mapping[str, Sums]
-    """By folded name, without generated ones."""
-    rowids: int
-    """The sum of the rowids themselves."""
-
-    def has_values(self, key: str) -> bool:
-        """Return whether a column has anything but NULL."""
-        return self.columns[key].values != self.rows * hash(None)
-
-
-def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
-    """Return how the rows of an ordinary table can be read."""
-    columns = {}
-    keys = []
-    for name, hidden, default, key in connection.execute(
-        "SELECT name, hidden, dflt_value, pk FROM pragma_table_xinfo(?)", (table,)
-    ):
-        columns[fold(name)] = Column(name, hidden in (2, 3), default)
-        if key:
-            keys.append(fold(name))
-    (without,) = connection.execute(
-        "SELECT max(wr) FROM pragma_table_list WHERE schema = 'main' AND lower(name) = ?",
-        (fold(table),),
-    ).fetchone()
-    if without:
-        return Shape(table, columns, None, None)
-    indexed = connection.execute(
-        "SELECT 1 FROM pragma_index_list(?) WHERE origin = 'pk'", (table,)
-    ).fetchone()
-    rowid = next((name for name in _ROWIDS if name not in columns), None)
-    alias = keys[0] if len(keys) == 1 and indexed is None else None
-    if rowid is None and alias is not None:
-        rowid = quote(columns[alias].name)
-    return Shape(table, columns, rowid, alias)
-
-
-def read_contents(connection: sqlite3.Connection, table: str, *, limit: int) -> Contents:
-    """Count a table's rows and sum up its columns, unless it has more values than `limit`."""
-    shape = shape_of(connection, table)
-    source = f"main.{quote(table)}"
-    (rows,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
-    names = [key for key, column in shape.columns.items() if not column.generated]
-    if rows * len(names) > limit:
-        return Contents(shape, rows, False, {}, 0)
-    read = [shape.rowid or "0", *(quote(shape.columns[key].name) for key in names)]
-    values, together = [0] * len(names), [0] * len(names)
-    rowids = 0
-    with _as_bytes(connection):
-        cursor = connection.execute(f"SELECT {', '.join(read)} FROM {source}")
-        while found := cursor.fetchmany(_AT_ONCE):
-            numbers, *columns = zip(*found, strict=True)
-            rowids += sum(map(hash, numbers))
-            for at, column in enumerate(columns):
-                hashes = _hashes(column)
-                values[at] += sum(hashes)
-                if shape.rowid is not None:
-                    together[at] += sum(map(hash, zip(numbers, hashes, strict=True)))
-    sums = map(Sums, values, together)
-    return Contents(shape, rows, True, dict(zip(names, sums, strict=True)), rowids)
-
-
-def _hashes(values: Sequence[int | float | bytes | None]) -> list[int]:
-    kinds = set(map(type, values))
-    if kinds == {int}:
-        return list(map(hash, map(str.encode, map(str, values))))
-    if not kinds.isdisjoint((int, float)):
-        return [hash(_text(value)) for value in values]
-    return list(map(hash, values))
-
-
-def _text(value: float | bytes | None) -> bytes | None:
-    match value:
-        case float() if value.is_integer():
-            return str(int(value)).encode()
-        case float() | int():
-            return str(value).encode()
-        case _:
-            return value
-
-
-@contextmanager
-def _as_bytes(connection: sqlite3.Connection) -> Iterator[None]:
-    """Read text as it is stored: it need not be UTF-8."""
-    before, connection.text_factory = connection.text_factory, bytes
-    try:
-        yield
-    finally:
-        connection.text_factory = before

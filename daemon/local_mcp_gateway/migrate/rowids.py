@@ -1,7 +1,8 @@
-"""Find what depends on the rowids of a table without an INTEGER PRIMARY KEY column.
+"""Find what depends on the rowids of a table.
 
-SQLite numbers such rows itself, and a copy that does not name the rowid numbers them again. Full-text
-and r-tree tables, and triggers and views that use `rowid`, would then refer to other rows.
+Unless a column is the rowid, SQLite numbers the rows itself, and a copy that does not name the rowid
+numbers them again. Full-text and r-tree tables, and triggers and views that use `rowid`, would then refer
+to other rows.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.migrate.rebuilds import shape_of
+from local_mcp_gateway.migrate.contents import shape_of
 from local_mcp_gateway.migrate.verify import Object, read_objects
-from local_mcp_gateway.schema import Code, Sql, is_users, words
-from local_mcp_gateway.sql import fold, normal, normal_tokens, quote
+from local_mcp_gateway.schema import is_users, read_code, words
+from local_mcp_gateway.sql import fold, normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,16 +29,29 @@ def rowid_users(
 ) -> tuple[str, ...]:
     """Return what depends on this table's rowids: virtual tables, triggers and views.
 
-    `objects` name it `table`; in the database its present name is `now`.
+    `objects` name it `table`; in the database its present name is `now`. If its rowid is a column, what
+    names that column keeps to it, whatever becomes of the rowids.
     """
+    hidden = shape_of(connection, now).key is None
     code = [one for one in objects if one.kind in ("trigger", "view")]
-    found = [one.name for one in code if _says_rowid(one, table)]
+    found = [
+        one.name
+        for one in code
+        if (hidden or fold(one.table) == fold(table)) and _says_rowid(one, table)
+    ]
     for virtual in objects:
-        if virtual.kind == "table" and virtual.sql[:14].upper() == "CREATE VIRTUAL":
-            content = _content(virtual)
-            if content == fold(table) or (
-                content is None and not _tied(virtual, code) and _fits(connection, virtual, now)
-            ):
+        if virtual.is_virtual:
+            is_over = read_code(virtual.name, virtual.sql)
+            if is_over.content == fold(table):
+                by_rowid = is_over.content_rowid in (None, *_ROWIDS)
+            else:
+                by_rowid = (
+                    hidden
+                    and is_over.content is None
+                    and not _tied(virtual, code)
+                    and _fits(connection, virtual, now)
+                )
+            if by_rowid:
                 found.append(virtual.name)
     return tuple(found)
 
@@ -50,11 +64,6 @@ def _says_rowid(code: Object, table: str) -> bool:
     said = [token[1].strip('"') for token in normal_tokens(code.sql)]
     triples = zip(said, said[1:], said[2:], strict=False)
     return any(a in ("new", "old") and dot == "." and c in _ROWIDS for a, dot, c in triples)
-
-
-def _content(virtual: Object) -> str | None:
-    text = Sql(normal(normal_tokens(virtual.sql)), virtual.sql)
-    return Code(fold(virtual.name), virtual.name, text).content
 
 
 def _tied(virtual: Object, code: Iterable[Object]) -> bool:
@@ -94,7 +103,7 @@ def renumbered_by_vacuum(
     """
     objects = read_objects(connection)
     for one in objects:
-        if one.kind != "table" or one.sql[:14].upper() == "CREATE VIRTUAL":
+        if one.kind != "table" or one.is_virtual:
             continue
         shape = shape_of(connection, one.name)
         indexed = connection.execute("SELECT 1 FROM pragma_index_list(?)", (one.name,)).fetchone()

@@ -178,13 +178,15 @@ def expand_alter_column(
 def may_rebuild(sql: str) -> bool:
     """Tell whether a text may put a new table in the place of an old one."""
     upper = sql.upper()
-    return ("DROP" in upper and "CREATE" in upper) or may_alter_column(sql)
+    replaces = "DROP" in upper and ("CREATE" in upper or "RENAME" in upper)
+    return replaces or may_alter_column(sql)
 
 
 NAMED = frozenset(
     {
         "drops_trigger",
         "drops_index",
+        "drops_constraints",
         "loses_rows",
         "rekeys_rows",
         "changes_values",

@@ -19,6 +19,7 @@ from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate.history import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
+from local_mcp_gateway.migrate.sequences import read_sequences
 from local_mcp_gateway.migrate.statements import accepted
 from local_mcp_gateway.sql import fold, quote, quote_all
 
@@ -170,6 +171,11 @@ class Object(NamedTuple):
     """The table that an index or trigger is on; else its own name."""
     sql: str
 
+    @property
+    def is_virtual(self) -> bool:
+        """Return whether it is a virtual table."""
+        return self.sql[:14].upper() == "CREATE VIRTUAL"
+
 
 def read_objects(connection: sqlite3.Connection) -> tuple[Object, ...]:
     """Return every schema object with SQL text, in the order of creation; includes uncommitted changes."""
@@ -183,6 +189,13 @@ class RowCounts(NamedTuple):
     orphans: Orphans
     objects: tuple[Object, ...]
     """The schema, as texts."""
+    sequences: Mapping[str, int]
+    """The largest rowid that each AUTOINCREMENT table ever had."""
+
+    @property
+    def is_new(self) -> bool:
+        """Return whether there is no table yet, virtual ones included."""
+        return not self.rows and not any(one.is_virtual for one in self.objects)
 
 
 class _CountedWhenAsked(Mapping[str, int]):
@@ -218,6 +231,7 @@ def count_rows(
         _CountedWhenAsked(untouched, tables) if untouched else _count(connection, tables),
         find_foreign_key_violations(connection),
         read_objects(connection),
+        read_sequences(connection),
     )
 
 
@@ -311,7 +325,7 @@ def _written(steps: Sequence[Step]) -> set[str] | None:
 def verify_dependents(
     connection: sqlite3.Connection, before: RowCounts, steps: Sequence[Step], *, lost: bool = True
 ) -> None:
-    """Raise VerificationFailed if a view, trigger or foreign key that could run before cannot run now.
+    """Raise VerificationFailed if something of the schema that could run before cannot run now.
 
     With `lost`, also for triggers and indexes that were dropped although no statement names them. A
     schema that was verified once (in the rehearsal) need not be again.
@@ -337,9 +351,10 @@ def _own_objects(objects: Sequence[Object]) -> set[Object]:
 
 
 def _has_dependents(connection: sqlite3.Connection) -> bool:
-    """Return whether there is anything that could be broken: a view, a trigger or a foreign key."""
+    """Return whether there is anything that could be broken: see `broken`."""
     found = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type IN ('view', 'trigger') UNION ALL SELECT 1 FROM"
+        "SELECT 1 FROM sqlite_schema WHERE type IN ('view', 'trigger') OR sql LIKE 'CREATE VIRTUAL%'"
+        " UNION ALL SELECT 1 FROM"
         " sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) WHERE m.type = 'table' LIMIT 1"
     ).fetchone()
     return found is not None

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema.hazards import hazards_of, kept_instead, rebuild_cost
     from local_mcp_gateway.schema.inspection import (
         Prepare,
+        constraints_of,
         count_objects,
         inspect,
         is_engines,
         is_users,
+        read_code,
         read_default,
     )
     from local_mcp_gateway.schema.model import (
@@ -54,10 +56,12 @@ else:
         hazards=("hazards_of", "kept_instead", "rebuild_cost"),
         inspection=(
             "Prepare",
+            "constraints_of",
             "count_objects",
             "inspect",
             "is_engines",
             "is_users",
+            "read_code",
             "read_default",
         ),
         model=(
@@ -98,6 +102,7 @@ __all__ = [
     "as_snapshots_see",
     "candidates",
     "compare",
+    "constraints_of",
     "count_objects",
     "derive_down",
     "fingerprint",
@@ -112,6 +117,7 @@ __all__ = [
     "pull_module",
     "pull_sql",
     "read_alter_column",
+    "read_code",
     "read_default",
     "read_module",
     "read_snapshot",

@@ -11,6 +11,7 @@ import re
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from functools import lru_cache
 
 from local_mcp_gateway.schema.create_table import TableClauses, read_index, read_part, read_table
@@ -153,11 +154,13 @@ def inspect(connection: sqlite3.Connection) -> Schema:
                 owner = schema.tables[fold(table)]
                 schema.indexes[key] = read_index(name, owner, sql, keys[table])
         else:
-            statement = Sql(normal(normal_tokens(sql)), sql)
-            groups[kind][key] = Code(
-                key, name, statement, fold(table) if kind == "trigger" else None
-            )
+            groups[kind][key] = read_code(name, sql, fold(table) if kind == "trigger" else None)
     return schema
+
+
+def read_code(name: str, sql: str, table: str | None = None) -> Code:
+    """Return a view, trigger or virtual table as a value; `table` is the key of a trigger's."""
+    return Code(fold(name), name, Sql(normal(normal_tokens(sql)), sql), table)
 
 
 def _objects(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
@@ -275,6 +278,26 @@ def _sql(text: str) -> Sql:
 
 
 @lru_cache(maxsize=512)
+def constraints_of(sql: str) -> tuple[str, ...]:
+    """Return the kinds of what a CREATE TABLE statement has besides columns and types, as SQL calls them."""
+    with closing(open_memory()) as memory:
+        try:
+            memory.execute(sql)
+        except sqlite3.Error:  # it calls a function of the application
+            return ()
+        (table,) = inspect(memory).tables.values()
+    columns = [column for column in table.columns.values() if not table.is_rowid(column.key)]
+    kinds = {
+        "PRIMARY KEY": table.primary_key,
+        "UNIQUE": table.uniques,
+        "FOREIGN KEY": table.foreign_keys,
+        "CHECK": table.checks,
+        "NOT NULL": any(column.not_null for column in columns),
+        "DEFAULT": any(column.default for column in columns),
+    }
+    return tuple(kind for kind, found in kinds.items() if found)
+
+
 def read_default(text: str) -> Sql:
     """Return a default; SQLite reads a bare name as a string, unless it is one of six keywords."""
     tokens: list[NormalToken] = normal_tokens(text)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from local_mcp_gateway.sql import quote
+from local_mcp_gateway.sql import fold, quote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 """SQLite's names for the rowid, unless a column has that name."""
@@ -149,9 +149,25 @@ class Code:
     @property
     def content(self) -> str | None:
         """Return the key of a full-text index's content table, if it has one."""
+        return self._option("content")
+
+    @property
+    def content_rowid(self) -> str | None:
+        """Return the column of the content table that a full-text index goes by, if it names one."""
+        return self._option("content_rowid")
+
+    @property
+    def listed(self) -> str | None:
+        """Return the key of the full-text index whose terms a virtual table lists, if it does."""
+        _, _, module = self.statement.normal.partition(" using ")
+        name, _, arguments = module.partition(" ( ")
+        given = arguments.rstrip(" )").split(",")
+        return fold(given[0].strip(" '\"")) if name in ("fts5vocab", "fts4aux") else None
+
+    def _option(self, name: str) -> str | None:
         tokens = self.statement.normal.split(" ")
         for at in range(len(tokens) - 2):
-            if tokens[at] == "content" and tokens[at + 1] == "=":
+            if tokens[at] == name and tokens[at + 1] == "=":
                 return tokens[at + 2].strip("'\"").lower() or None
         return None
 

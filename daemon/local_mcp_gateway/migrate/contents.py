@@ -1,0 +1,192 @@
+"""Read the contents of tables as sums, to compare a table with what a rebuild makes of it.
+
+The sums do not depend on the order of the rows. A value counts the same as a number and as its text,
+since a rebuild may change a column's type. A virtual table is counted by its rows, or where its rows are
+another table's, by what it has indexed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from local_mcp_gateway.sql import fold, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+_AT_ONCE = 2_000
+_ROWIDS = ("rowid", "_rowid_", "oid")
+
+
+class Column(NamedTuple):
+    """A column, as far as its values matter here."""
+
+    name: str
+    generated: bool
+    default: str | None
+    """The SQL of its default."""
+
+
+class Shape(NamedTuple):
+    """How the rows of a table can be read."""
+
+    name: str
+    columns: Mapping[str, Column]
+    """By folded name."""
+    rowid: str | None
+    """A name of the rowid; None if there is none, or columns have taken all its names."""
+    key: str | None
+    """The folded name of the column that is the rowid itself."""
+    primary_key: tuple[str, ...]
+    """The folded names of its columns."""
+
+
+class Sums(NamedTuple):
+    """The checksums of one column."""
+
+    values: int
+    with_rowid: int
+    """Each value together with the rowid of its row; 0 where there is none."""
+
+
+class Contents(NamedTuple):
+    """The contents of a table."""
+
+    shape: Shape
+    rows: int
+    complete: bool
+    """False: there are more values than the limit, so only the rows were counted."""
+    columns: Mapping[str, Sums]
+    """By folded name, without generated ones."""
+    rowids: int
+    """The sum of the rowids themselves."""
+
+    def has_values(self, key: str) -> bool:
+        """Return whether a column has anything but NULL; of a generated one that is assumed."""
+        return key not in self.columns or self.columns[key].values != self.rows * hash(None)
+
+
+def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
+    """Return how the rows of an ordinary table can be read."""
+    columns = {}
+    found: dict[int, str] = {}
+    for name, hidden, default, place in connection.execute(
+        "SELECT name, hidden, dflt_value, pk FROM pragma_table_xinfo(?)", (table,)
+    ):
+        columns[fold(name)] = Column(name, hidden in (2, 3), default)
+        if place:
+            found[place] = fold(name)
+    keys = tuple(found[place] for place in sorted(found))
+    (without,) = connection.execute(
+        "SELECT max(wr) FROM pragma_table_list WHERE schema = 'main' AND lower(name) = ?",
+        (fold(table),),
+    ).fetchone()
+    if without:
+        return Shape(table, columns, None, None, keys)
+    indexed = connection.execute(
+        "SELECT 1 FROM pragma_index_list(?) WHERE origin = 'pk'", (table,)
+    ).fetchone()
+    rowid = next((name for name in _ROWIDS if name not in columns), None)
+    alias = keys[0] if len(keys) == 1 and indexed is None else None
+    if rowid is None and alias is not None:
+        rowid = quote(columns[alias].name)
+    return Shape(table, columns, rowid, alias, keys)
+
+
+def read_contents(connection: sqlite3.Connection, table: str, *, limit: int) -> Contents:
+    """Count a table's rows and sum up its columns, unless it has more values than `limit`."""
+    shape = shape_of(connection, table)
+    source = f"main.{quote(table)}"
+    (rows,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+    names = [key for key, column in shape.columns.items() if not column.generated]
+    if rows * len(names) > limit:
+        return Contents(shape, rows, False, {}, 0)
+    read = [shape.rowid or "0", *(quote(shape.columns[key].name) for key in names)]
+    values, together = [0] * len(names), [0] * len(names)
+    rowids = 0
+    with _as_bytes(connection):
+        cursor = connection.execute(f"SELECT {', '.join(read)} FROM {source}")
+        while found := cursor.fetchmany(_AT_ONCE):
+            numbers, *columns = zip(*found, strict=True)
+            rowids += sum(map(hash, numbers))
+            for at, column in enumerate(columns):
+                hashes = _hashes(column)
+                values[at] += sum(hashes)
+                if shape.rowid is not None:
+                    together[at] += sum(map(hash, zip(numbers, hashes, strict=True)))
+    sums = map(Sums, values, together)
+    return Contents(shape, rows, True, dict(zip(names, sums, strict=True)), rowids)
+
+
+def _hashes(values: Sequence[int | float | bytes | None]) -> list[int]:
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return list(map(hash, map(str.encode, map(str, values))))
+    if not kinds.isdisjoint((int, float)):
+        return [hash(_text(value)) for value in values]
+    return list(map(hash, values))
+
+
+def _text(value: float | bytes | None) -> bytes | None:
+    match value:
+        case float() if value.is_integer():
+            return str(int(value)).encode()
+        case float() | int():
+            return str(value).encode()
+        case _:
+            return value
+
+
+def count_missing(connection: sqlite3.Connection, old: Shape, new: Shape) -> int:
+    """Count the rows of a table whose primary key another one, with the same one, has not."""
+    if not old.primary_key or old.primary_key != new.primary_key:
+        return 0
+    same = " AND ".join(
+        f"new.{quote(new.columns[key].name)} IS old.{quote(old.columns[key].name)}"
+        for key in old.primary_key
+    )
+    (missing,) = connection.execute(
+        f"SELECT count(*) FROM main.{quote(old.name)} AS old"
+        f" WHERE NOT EXISTS (SELECT 1 FROM main.{quote(new.name)} AS new WHERE {same})"
+    ).fetchone()
+    return int(missing)
+
+
+class Stored(NamedTuple):
+    """What a virtual table holds itself."""
+
+    rows: int
+    rowids: float
+    """Their sum."""
+
+
+def read_stored(connection: sqlite3.Connection, table: str) -> Stored | None:
+    """Count the rows of a virtual table, of a full-text table those that it has indexed.
+
+    None: its module or tokenizer is not available, or it has no rowids.
+    """
+    sizes = f"{table}_docsize"  # SQLite's FTS: a row for each one that is indexed
+    found = connection.execute(
+        "SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow' AND lower(name) = ?",
+        (fold(sizes),),
+    ).fetchone()
+    try:
+        row = connection.execute(
+            f"SELECT count(*), total(rowid) FROM main.{quote(sizes if found else table)}"
+        ).fetchone()
+    except sqlite3.Error:
+        return None
+    return Stored(*row)
+
+
+@contextmanager
+def _as_bytes(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read text as it is stored: it need not be UTF-8."""
+    before, connection.text_factory = connection.text_factory, bytes
+    try:
+        yield
+    finally:
+        connection.text_factory = before
