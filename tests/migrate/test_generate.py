@@ -191,3 +191,24 @@ def test_the_way_back_says_that_null_does_not_come_back(path: Path, tmp_path: Pa
     tag = add(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, a TEXT NOT NULL DEFAULT '');", tmp_path)
     down = (path / f"{tag}.down.sql").read_text()
     assert down.startswith("-- Where NULL became a value, it stays that value;")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        (
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, txt TEXT);"
+            " CREATE VIRTUAL TABLE words USING fts5 (body, content=notes);"
+        ),
+        (
+            "CREATE TABLE notes (body TEXT); CREATE TABLE log (x);"
+            " CREATE TRIGGER t AFTER UPDATE OF title ON notes BEGIN DELETE FROM log; END;"
+        ),
+    ],
+)
+def test_a_schema_whose_names_lead_nowhere_is_not_generated(
+    path: Path, tmp_path: Path, target: str
+) -> None:
+    with pytest.raises(SchemaProblem, match=r"words cannot be read|t of notes never runs"):
+        add(path, target, tmp_path)
+    assert not path.exists()

@@ -31,8 +31,8 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
     """Check folder and database against each other, thoroughly; without options it writes nothing.
 
     Checks the journal and files, duplicate numbers, snapshots, down migrations, hazards, hashes, drift,
-    the full integrity check, and whether every view, trigger and foreign key compiles. Exit 0 fine,
-    3 something differs, 6 damaged, 8 refused.
+    the full integrity check, and whether every view, trigger, full-text table and foreign key compiles.
+    Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
     """
     from local_mcp_gateway.guard import get_status  # --help does not pay for it
     from local_mcp_gateway.migrate import check_folder, read_folder

@@ -55,7 +55,7 @@ def unreadable(tag: str, name: str, error: OSError) -> Problem:
     return Problem(
         ProblemCode.MISSING,
         f"{name} cannot be read: {error.strerror}.",
-        f"Make {name} readable for this user.",
+        f"Make {name} a file that this user can read.",
         tag,
     )
 

@@ -29,6 +29,9 @@ _NAMED = re.compile(
 )
 _EXISTS = re.compile(r"(?:table|index|view|trigger) [`\"\[]?([^`\"\]\s]+)[`\"\]]? already exists")
 _UNKNOWN_COLUMN = re.compile(r"has no column named (\S+)")
+_BINDINGS = ("Incorrect number of bindings", "You did not supply a value for binding")
+_SHOWN = 120
+"""How many characters of a line, or of what SQLite quotes, are shown."""
 _FUNCTION = re.compile(r"no such function: (\S+)")
 _MODULE = re.compile(r"no such module: (\w+)")
 _COLLATION = re.compile(r"no such collation sequence: (\w+)")
@@ -60,13 +63,13 @@ def explain_failure(
         machine.message = f"{place}: {machine.message}"
         machine.data.update(where)
         return machine
-    message = _under_its_own_name(str(error), statement.text)
+    message = _in_our_words(str(error), statement.text)
     at = locate(message, statement.text)
     if at is not None:
         where["line"] = statement.line + statement.text.count("\n", 0, at)
         place = f"{name}, line {where['line']}, statement {statement.number}"
     return MigrationFailed(
-        f"{place}: {message}.",
+        f"{place}: {_short(message)}.",
         hint=_hint(message, statement.text),
         sqlite_message=str(error),
         excerpt=_first_line(statement, at),
@@ -91,16 +94,22 @@ def locate(message: str, sql: str) -> int | None:
 
 
 def _first_line(statement: Statement, at: int | None) -> str:
-    """Return the line of the position with a caret under it, or the statement's first line."""
+    """Return the line of the position with a caret under it, or the statement's first line.
+
+    Of a long line, such as that of a dump, the part around the position.
+    """
     text = statement.text
     begin = text.rfind("\n", 0, at or 0) + 1
     end = text.find("\n", begin)
     line = text[begin : end if end >= 0 else len(text)].rstrip()
     number = statement.line + text.count("\n", 0, begin)
-    shown = f"{number} | {line}"
+    left = 0 if at is None else max(0, at - begin - _SHOWN // 2)
+    before, after = "…" if left else "", "…" if len(line) > left + _SHOWN else ""
+    shown = f"{number} | {before}{line[left : left + _SHOWN]}{after}"
     if at is None:
         return shown
-    pad = "".join("\t" if character == "\t" else " " for character in line[: at - begin])
+    passed = before + line[left : at - begin]
+    pad = "".join("\t" if character == "\t" else " " for character in passed)
     return f"{shown}\n{' ' * len(str(number))} | {pad}^"
 
 
@@ -110,8 +119,16 @@ def _is_the_authors(error: sqlite3.Error) -> bool:
     return "database table is locked" in text or "vtable constructor" in text
 
 
-def _under_its_own_name(message: str, sql: str) -> str:
-    """Name the table that an ALTER COLUMN rebuilds as it is named there."""
+def _short(message: str) -> str:
+    """Return a message without the middle of the long text that SQLite quotes in it."""
+    half = _SHOWN // 2
+    return message if len(message) <= 2 * _SHOWN else f"{message[:half]} … {message[-half:]}"
+
+
+def _in_our_words(message: str, sql: str) -> str:
+    """Name the table that an ALTER COLUMN rebuilds as it is named there; say what lacks a value."""
+    if message.startswith(_BINDINGS):
+        return "a migration has no values for parameters (`?`, `:name`)"
     altered = read_alter_column(sql) if may_alter_column(sql) else None
     return message if altered is None else message.replace(f"__new_{altered.table}", altered.table)
 
@@ -122,6 +139,8 @@ def _hint(message: str, sql: str) -> str | None:
             "ALTER COLUMN is libSQL's, which leaves rows as they are. Here they have to fit the new"
             " definition: correct them first."
         )
+    if message.startswith("a migration has no values"):
+        return "Write the value itself into the statement; the database is unchanged."
     if message == "cannot VACUUM from within a transaction":
         return "Put VACUUM into a file of its own with the first line `-- guard: no-transaction`."
     if match := _MODULE.search(message):

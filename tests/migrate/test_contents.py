@@ -1,0 +1,111 @@
+"""The sums of a table's contents: the same for the same rows, and other ones for any other."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+from local_mcp_gateway.migrate.contents import (
+    Contents,
+    count_missing,
+    read_contents,
+    read_stored,
+    shape_of,
+)
+
+
+def contents(connection: sqlite3.Connection, table: str, *, limit: int = 100) -> Contents:
+    return read_contents(connection, table, limit=limit)
+
+
+@pytest.fixture
+def notes(scratch: sqlite3.Connection) -> sqlite3.Connection:
+    scratch.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, body, twice AS (id * 2))")
+    scratch.execute("INSERT INTO notes (id, body) VALUES (1, 'a'), (4, NULL), (9, 7)")
+    return scratch
+
+
+def test_the_order_of_the_rows_and_the_types_of_numbers_do_not_count(
+    notes: sqlite3.Connection,
+) -> None:
+    notes.execute("CREATE TABLE other (body TEXT, id INTEGER PRIMARY KEY)")
+    notes.execute("INSERT INTO other SELECT body, id FROM notes ORDER BY id DESC")
+    one, two = contents(notes, "notes"), contents(notes, "other")
+    assert (one.rows, one.rowids, one.columns) == (two.rows, two.rowids, two.columns)
+
+
+@pytest.mark.parametrize("value", ["'b'", "NULL", "x'00'", "1.5", "9007199254740993"])
+def test_another_value_makes_another_sum(notes: sqlite3.Connection, value: str) -> None:
+    before = contents(notes, "notes")
+    notes.execute(f"UPDATE notes SET body = {value} WHERE id = 1")
+    after = contents(notes, "notes")
+    assert after.columns["body"] != before.columns["body"]
+    assert after.columns["id"] == before.columns["id"]
+
+
+def test_a_column_without_a_value_is_known_and_a_generated_one_is_not_read(
+    notes: sqlite3.Connection,
+) -> None:
+    notes.execute("UPDATE notes SET body = NULL")
+    found = contents(notes, "notes")
+    assert not found.has_values("body")
+    assert found.has_values("twice")
+    assert set(found.columns) == {"id", "body"}
+
+
+def test_a_table_with_more_values_than_the_limit_is_counted(notes: sqlite3.Connection) -> None:
+    found = contents(notes, "notes", limit=5)
+    assert (found.rows, found.complete, found.columns) == (3, False, {})
+
+
+@pytest.mark.parametrize(
+    ("definition", "rowid", "key", "primary_key"),
+    [
+        ("(a INTEGER PRIMARY KEY, b)", "rowid", "a", ("a",)),
+        ("(a INTEGER PRIMARY KEY DESC, b)", "rowid", None, ("a",)),
+        ("(b, a, PRIMARY KEY (a, B))", "rowid", None, ("a", "b")),
+        ("(a PRIMARY KEY, b) WITHOUT ROWID", None, None, ("a",)),
+        ("(rowid, oid, a)", "_rowid_", None, ()),
+        ("(rowid INTEGER PRIMARY KEY, oid, _rowid_)", "rowid", "rowid", ("rowid",)),
+        ("(rowid, oid, _rowid_)", None, None, ()),
+    ],
+)
+def test_the_rowid_has_a_name_unless_columns_took_them_all(
+    scratch: sqlite3.Connection,
+    definition: str,
+    rowid: str | None,
+    key: str | None,
+    primary_key: tuple[str, ...],
+) -> None:
+    scratch.execute(f"CREATE TABLE t {definition}")
+    found = shape_of(scratch, "t")
+    assert (found.rowid, found.key, found.primary_key) == (rowid, key, primary_key)
+
+
+def test_rows_are_missing_by_their_primary_key(scratch: sqlite3.Connection) -> None:
+    for name, rows in (("old", "(1, 'x'), (2, 'y'), (3, 'z')"), ("new", "('1', 'x'), (7, 'y')")):
+        scratch.execute(f"CREATE TABLE {name} (a INTEGER, b, PRIMARY KEY (b, a))")
+        scratch.execute(f"INSERT INTO {name} VALUES {rows}")
+    old, new = shape_of(scratch, "old"), shape_of(scratch, "new")
+    assert (count_missing(scratch, old, new), count_missing(scratch, new, old)) == (2, 1)
+    scratch.execute("CREATE TABLE other (a PRIMARY KEY, b)")
+    assert count_missing(scratch, old, shape_of(scratch, "other")) == 0
+
+
+@pytest.mark.parametrize("module", ["fts5 (a)", "fts4 (a)", "fts5 (a, content='')"])
+def test_a_virtual_table_holds_what_it_has_indexed(
+    scratch: sqlite3.Connection, module: str
+) -> None:
+    scratch.execute(f"CREATE VIRTUAL TABLE w USING {module}")
+    scratch.execute("INSERT INTO w (rowid, a) VALUES (3, 'x'), (8, 'y')")
+    assert read_stored(scratch, "w") == (2, 11.0)
+
+
+def test_an_index_over_a_table_does_not_hold_the_rows_of_the_table(
+    notes: sqlite3.Connection,
+) -> None:
+    notes.execute("CREATE VIRTUAL TABLE w USING fts5 (body, content=notes)")
+    assert read_stored(notes, "w") == (0, 0.0)
+    notes.execute("INSERT INTO w (w) VALUES ('rebuild')")
+    assert read_stored(notes, "w") == (3, 14.0)
