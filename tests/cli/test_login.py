@@ -121,6 +121,39 @@ def test_a_browser_that_never_comes_back_is_told_and_leaves_nothing(
     assert f"Port {port} of this machine is in use" in done.stderr
 
 
+def test_a_client_that_a_person_has_registered_keeps_its_port(
+    shipped: Place, issuer: Issuer
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    ran(shipped, "server", "add", "far", "--url", issuer.url, "--client-id", "mine")
+    login = ("server", "login", "far", "--timeout", "1")
+    signs_in = browser(shipped.home)
+    assert shipped.run(*login, "--redirect-port", str(port), env=signs_in).code == 0
+    with socket.create_server(("127.0.0.1", port)):
+        done = shipped.run(*login, env=signs_in)
+        assert done.code == 2
+        assert f"Port {port} of this machine is in use" in done.stderr
+    assert shipped.run(*login, env=signs_in).code == 0
+    assert f":{port}/callback" in issuer.last["authorize"]["redirect_uri"]
+
+
+def test_a_page_that_does_not_know_the_client_any_more_has_a_way_out(
+    shipped: Place, issuer: Issuer
+) -> None:
+    ran(shipped, "server", "add", "far", "--url", issuer.url)
+    login = ("server", "login", "far", "--timeout", "5")
+    signs_in = browser(shipped.home)
+    assert shipped.run(*login, env=signs_in).code == 0
+    begun = issuer.last["authorize"]
+    assert begun["client_id"]
+    done = shipped.run("server", "login", "far", "--no-browser", "--timeout", "1")
+    assert "after `server logout far` if the page did not know this client" in done.stderr
+    ran(shipped, "server", "logout", "far")
+    assert shipped.run(*login, env=signs_in).code == 0
+    assert issuer.last["authorize"]["client_id"] != begun["client_id"]
+
+
 def test_a_secret_is_read_from_stdin_or_the_environment_and_sealed(
     shipped: Place, issuer: Issuer
 ) -> None:

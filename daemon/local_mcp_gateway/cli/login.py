@@ -74,9 +74,15 @@ def login(
     browser.
     """
     found = answer_to(invocation, "server.show", name=name)
-    before = urlsplit((found["sign_in"] or {}).get("redirect_uri") or "")
+    known = found["sign_in"] or {}
+    before = urlsplit(known.get("redirect_uri") or "")
+    if before.path != PATH:  # the last sign-in was on the pages
+        before = urlsplit("")
     host = redirect_host or before.hostname or "127.0.0.1"
-    sockets = _bind(host, redirect_port, before.port or _own_port(found["name"]))
+    # What a person has registered has this port; the gateway registers itself with any.
+    registered = before.port if known.get("client_kind") == "own" else None
+    own = before.port or _own_port(found["name"])
+    sockets = _bind(host, redirect_port or registered, own)
     redirect_uri = f"http://{host}:{sockets[0].getsockname()[1]}{PATH}"
     try:
         done = answer_to(
@@ -93,7 +99,8 @@ def login(
             _show(pending["url"], name)
             if browser:
                 _open_browser(pending["url"])
-            answer = _run(waiting.answer(sockets, timeout_s, name))
+            again = known.get("client_kind") == "dynamic"
+            answer = _run(waiting.answer(sockets, timeout_s, name, registered=again))
             done = answer_to(
                 invocation, "server.signed_in", name=name, login=pending, answer=answer
             )
@@ -198,9 +205,17 @@ class Waiting:
         self._answer: asyncio.Future[dict[str, str]]
 
     async def answer(
-        self, sockets: list[socket.socket], timeout_s: float, name: str
+        self,
+        sockets: list[socket.socket],
+        timeout_s: float,
+        name: str,
+        *,
+        registered: bool = False,
     ) -> dict[str, str]:
-        """Return the query of the first redirect that belongs to this login."""
+        """Return the query of the first redirect that belongs to this login.
+
+        `registered`: as a client that the page may not know any more.
+        """
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -213,9 +228,11 @@ class Waiting:
             async with asyncio.timeout(timeout_s):
                 return await self._answer
         except TimeoutError:
+            anew = f", after `server logout {name}` if the page did not know this client"
+            anew = anew if registered else ""
             raise UpstreamProblem(
                 f"Nobody signed in to {name!r} within {timeout_s:g} s; nothing was kept.",
-                hint=f"Run `server login {name}` again.",
+                hint=f"Run `server login {name}` again{anew}.",
             ) from None
         finally:
             if pasting:

@@ -31,6 +31,9 @@ def test_the_parameters_of_a_bearer_challenge_are_read(header: str, found: dict[
         ("https://a.example/mcp", True),
         ("https://a.example/", True),
         ("https://a.example", True),
+        ("https://a.example/mcp?of=me", True),
+        ("https://a.example/mcp?of=you", False),
+        ("https://a.example/%6dcp", True),
         ("https://a.example/mc", False),
         ("https://a.example/mcp/more", False),
         ("http://a.example/mcp", False),
@@ -40,7 +43,7 @@ def test_the_parameters_of_a_bearer_challenge_are_read(header: str, found: dict[
     ],
 )
 def test_a_resource_covers_what_is_below_it_at_its_origin(resource: str, *, covers: bool) -> None:
-    assert discovery._covers(resource, URL("https://a.example/mcp")) is covers
+    assert discovery._covers(resource, URL("https://a.example/mcp?of=me")) is covers
 
 
 def test_an_issuer_with_a_path_has_its_document_at_three_places() -> None:
@@ -49,6 +52,7 @@ def test_an_issuer_with_a_path_has_its_document_at_three_places() -> None:
         "https://a.example/.well-known/openid-configuration/t/1",
         "https://a.example/t/1/.well-known/openid-configuration",
     ]
+    assert next(discovery._places_of(URL("https://a.example/x%2Fy"))).endswith("server/x%2Fy")
     assert list(discovery._places_of(URL("https://a.example"))) == [
         "https://a.example/.well-known/oauth-authorization-server",
         "https://a.example/.well-known/openid-configuration",

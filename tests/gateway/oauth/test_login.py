@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ import pytest
 from local_mcp_gateway.errors import GatewayError
 from tests.gateway.oauth.signing import Signed, opened
 from tests.issuer import Issuer
+
+RESOURCE = "/.well-known/oauth-protected-resource"
+ISSUER = "/.well-known/oauth-authorization-server/as"
+PAGE = {"text": "<html>Welcome</html>", "content_type": "text/html"}
+
+
+def at(place: str) -> dict[str, Any]:
+    return {"status": 307, "headers": {"Location": place}}
 
 
 @pytest.fixture
@@ -44,11 +53,21 @@ async def failure(signed: Signed, **how: Any) -> str:
         ({"issuer": "https://evil.example"}, "another issuer: https://evil.example"),
         ({"resource": "https://evil.example/mcp"}, "about https://evil.example/mcp"),
         (
+            {"error": {"error": "bad_verification_code", "error_description": "Too old."}},
+            "refused the request for a token: bad_verification_code (Too old.)",
+        ),
+        ({"answers": {f"{RESOURCE}/mcp": at("file:///etc/passwd")}}, "which is not a web address"),
+        ({"answers": {f"{RESOURCE}/mcp": at(f"{RESOURCE}/mcp")}}, "redirects in a circle"),
+        ({"answers": {"/as/token": at("http://127.0.0.1:1/")}}, "/as/token answered"),
+        ({"answers": {ISSUER: PAGE}}, "/as, which issues its tokens, has no metadata"),
+        ({"metadata": {"code_challenge_methods_supported": ["plain"]}}, "not support PKCE"),
+        ({"metadata": {"authorization_endpoint": None}}, "has no page to sign in at"),
+        (
             {"resource_metadata": "file:///etc/passwd"},
             "'file:///etc/passwd', which is not a web address",
         ),
     ],
-    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+    ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
 async def test_what_is_wrong_ends_the_login_with_one_sentence(
     signed: Signed, issuer: Issuer, change: dict[str, Any], said: str
@@ -145,3 +164,75 @@ async def test_another_url_is_not_sent_the_old_tokens(signed: Signed, issuer: Is
     await signed.person.log_in("far")
     await signed.person.ask("server.edit", name="far", url=f"{issuer.origin}/other")
     assert await signed.tokens() == []
+
+
+def document(issuer: Issuer) -> dict[str, Any]:
+    """Return what the server says of itself, to be put at another place."""
+    return {
+        "text": json.dumps(
+            {"resource": f"{issuer.origin}/", "authorization_servers": [f"{issuer.origin}/as"]}
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"resource_metadata": "{origin}/nothing"},
+        {"answers": {f"{RESOURCE}/mcp": PAGE, RESOURCE: "document"}},
+        {"answers": {f"{RESOURCE}/mcp": at("/moved"), "/moved": "document"}},
+        {"answers": {ISSUER: at(f"{ISSUER}?new"), "/.well-known/openid-configuration/as": PAGE}},
+        {"issuers": ["/gone", "/as"]},
+        {"metadata": {"revocation_endpoint": None, "scopes_supported": None}},
+        {"expires_in": 0},
+        {"expires_in": -1},
+        {"expires_in": "3600"},
+    ],
+    ids="-".join,
+)
+async def test_odd_answers_that_can_be_understood_lead_to_a_sign_in(
+    signed: Signed, issuer: Issuer, odd: dict[str, Any]
+) -> None:
+    answers = {
+        path: document(issuer) if answer == "document" else answer
+        for path, answer in odd.get("answers", {}).items()
+    }
+    place = odd.get("resource_metadata", "").replace("{origin}", issuer.origin)
+    issuer.set(**odd | {"answers": answers, "resource_metadata": place})
+    await signed.person.log_in("far")
+    for _ in range(3):
+        assert not isinstance(await signed.call(), dict)
+    assert issuer.seen("refresh_token") == 0
+
+
+async def test_a_site_with_a_page_for_every_address_has_the_endpoints_of_old(
+    signed: Signed, issuer: Issuer
+) -> None:
+    places = (f"{RESOURCE}/mcp", RESOURCE, "/.well-known/oauth-authorization-server")
+    issuer.set(answers=dict.fromkeys((*places, "/register"), PAGE))
+    assert f"{issuer.origin}/register answered with a web page" in await failure(signed)
+
+
+async def test_of_several_issuers_that_of_the_last_sign_in_is_asked(
+    signed: Signed, issuer: Issuer
+) -> None:
+    await signed.person.ask("server.edit", name="far", client={"client_id": "mine"})
+    await signed.person.log_in("far")
+    issuer.set(issuers=["/gone", "/other", "/as"])
+    await signed.person.log_in("far")
+    assert await signed.call() == "mine"
+
+
+@pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client"])
+async def test_a_registration_that_the_issuer_has_forgotten_is_made_anew(
+    signed: Signed, issuer: Issuer, code: str
+) -> None:
+    await signed.person.log_in("far")
+    issuer.set(error={"error": code})
+    with pytest.raises(GatewayError, match=code):
+        await signed.person.log_in("far")
+    assert issuer.seen("register") == 1
+    issuer.set(error=None)
+    await signed.person.log_in("far")
+    assert issuer.seen("register") == 2
+    assert await signed.call() == issuer.last["authorize"]["client_id"]

@@ -57,11 +57,14 @@ async def test_a_token_that_is_revoked_is_replaced_and_the_call_repeated(
         assert issuer.seen("authorize") == 1
 
 
+@pytest.mark.parametrize(
+    "refusal", [{"token": "invalid_grant"}, {"error": {"error": "bad_refresh_token"}}]
+)
 async def test_a_refused_refresh_needs_a_sign_in_and_is_not_tried_again(
-    tmp_path: Path, issuer: Issuer
+    tmp_path: Path, issuer: Issuer, refusal: dict[str, object]
 ) -> None:
     async with signed_in(tmp_path, issuer) as signed:
-        issuer.set(revoke=True, token="invalid_grant")
+        issuer.set(revoke=True, **refusal)
         assert LOGIN in await signed.refused()
         await signed.running.until(lambda: signed.state["state"] == "needs_sign_in")
         assert LOGIN in await signed.refused()

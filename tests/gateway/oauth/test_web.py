@@ -55,12 +55,37 @@ async def test_how_near_an_address_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "reach"),
+    [
+        ("64:ff9b::7f00:1", 3),
+        ("64:ff9b::a9fe:a9fe", 2),
+        ("64:ff9b::808:808", 0),
+        ("64:ff9b:1::1", 1),
+        ("2002:a00:1::", 1),
+        ("2002:808:808::1", 0),
+        ("::127.0.0.1", 3),
+        ("::ffff:0:7f00:1", 3),
+        ("fec0::1", 1),
+        ("ff02::1", 2),
+        ("ff0e::1", 1),
+        ("224.0.0.1", 1),
+        ("192.0.0.192", 1),
+        ("2606:4700::1", 0),
+    ],
+)
+def test_an_address_inside_of_another_is_as_near_as_that(address: str, reach: int) -> None:
+    assert _reach(address) == reach
+
+
+@pytest.mark.parametrize(
     ("status", "body", "said", "passes"),
     [
         (400, b'{"error":"invalid_grant"}', "refused it: invalid_grant", False),
         (400, b'{"error":"x","error_description":"a\\u001bb"}', r"refused it: x \(a", False),
         (503, b'{"error":"invalid_grant"}', "HTTP 503", True),
         (429, b"", "HTTP 429", True),
+        (400, b'{"error":"temporarily_unavailable"}', "HTTP 400", True),
+        (400, b'{"error":{"code":7}}', "HTTP 400", False),
         (404, b"<html>", "HTTP 404", False),
     ],
 )

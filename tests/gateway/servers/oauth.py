@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -36,6 +37,10 @@ SET: dict[str, Any] = {
     "documents": False,
     "base": "/as",
     "methods": ["none", "client_secret_basic", "client_secret_post"],
+    "answers": {},  # path with query: what is answered there instead, as status, text and headers
+    "metadata": {},  # what the issuer's metadata says differently
+    "issuers": None,  # paths of the issuers, instead of "base"
+    "error": None,  # what the token endpoint answers, with 200
 }
 FIRST = dict(SET)
 SEEN: dict[str, int] = {}
@@ -44,6 +49,7 @@ ACCESS: dict[str, dict[str, str]] = {}
 REFRESH: dict[str, dict[str, str]] = {}
 LAST: dict[str, Any] = {}
 GO = asyncio.Event()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 routes = web.RouteTableDef()
 
 
@@ -53,6 +59,15 @@ def seen(what: str) -> None:
 
 def origin(request: web.Request) -> str:
     return f"http://{request.host}"
+
+
+@web.middleware
+async def answer_instead(request: web.Request, handler: Handler) -> web.StreamResponse:
+    answer = SET["answers"].get(request.rel_url.raw_path_qs)
+    if answer is None:
+        return await handler(request)
+    seen("instead")
+    return web.Response(**answer)
 
 
 @routes.post("/control")
@@ -88,7 +103,9 @@ async def resource(request: web.Request) -> web.Response:
     return web.json_response(
         {
             "resource": SET["resource"] or f"{origin(request)}/mcp",
-            "authorization_servers": [origin(request) + SET["base"]],
+            "authorization_servers": [
+                origin(request) + path for path in SET["issuers"] or [SET["base"]]
+            ],
             "scopes_supported": SET["scope"].split(),
         }
     )
@@ -114,7 +131,7 @@ async def metadata(request: web.Request) -> web.Response:
     }
     if SET["register"] != "none":
         found["registration_endpoint"] = f"{here}/register"
-    return web.json_response(found)
+    return web.json_response(found | SET["metadata"])
 
 
 @routes.post("/{base}/register")
@@ -178,6 +195,8 @@ async def token(request: web.Request) -> web.Response:
         return web.json_response({"error": "slow_down"}, status=429)
     if SET["token"] == "html":
         return web.Response(text="<html>Maintenance</html>", content_type="text/html")
+    if SET["error"]:
+        return web.json_response(SET["error"])
     if SET["token"].startswith("invalid"):
         return web.json_response({"error": SET["token"], "error_description": "No."}, status=400)
     if kind == "authorization_code":
@@ -255,7 +274,7 @@ async def mcp(request: web.Request) -> web.Response:
 
 
 async def main() -> None:
-    app = web.Application()
+    app = web.Application(middlewares=[answer_instead])
     app.add_routes(routes)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -9,9 +9,10 @@ issuer is its origin, with fixed endpoints if that has no document either.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from yarl import URL
@@ -30,6 +31,9 @@ OFFLINE: Final = "offline_access"
 """The scope that asks for a refresh token (OpenID Connect)."""
 BASIC: Final = "client_secret_basic"
 POST: Final = "client_secret_post"
+MOST_ISSUERS: Final = 4
+"""How many issuers are asked, of those that a server names."""
+Document = TypeVar("Document")
 _PARAMETER: Final = re.compile(r'([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.IGNORECASE)
 
 
@@ -37,7 +41,7 @@ class ResourceMetadata(msgspec.Struct):
     """What a server says of itself (RFC 9728)."""
 
     resource: str
-    authorization_servers: list[str] = []
+    authorization_servers: list[str] | None = None
     scopes_supported: list[str] | None = None
 
 
@@ -46,7 +50,7 @@ class IssuerMetadata(msgspec.Struct):
 
     issuer: str
     token_endpoint: str
-    authorization_endpoint: str = ""
+    authorization_endpoint: str | None = None
     registration_endpoint: str | None = None
     revocation_endpoint: str | None = None
     scopes_supported: list[str] | None = None
@@ -83,8 +87,8 @@ def parameters_of(challenges: tuple[str, ...]) -> dict[str, str]:
     return {}
 
 
-async def discover(web: Web, server: ServerDefinition) -> Found:
-    """Ask the server and whom it names. Raises OAuthProblem."""
+async def discover(web: Web, server: ServerDefinition, preferred: str = "") -> Found:
+    """Ask the server and whom it names: of several issuers the `preferred`. Raises OAuthProblem."""
     url = URL(server.url or "").with_fragment(None)
     probed = await _probe(web, server)
     challenge = parameters_of(probed.challenges) if probed.status == UNAUTHORIZED else {}
@@ -95,7 +99,7 @@ async def discover(web: Web, server: ServerDefinition) -> Found:
         return Found(await _issuer_at_origin(web, url), scope=challenge.get("scope"))
     if not about.authorization_servers:
         raise OAuthProblem("it does not say who issues its tokens (authorization_servers is empty)")
-    issuer = await _issuer(web, about.authorization_servers[0])
+    issuer = await _issuer(web, about.authorization_servers, preferred)
     scope = challenge.get("scope")
     if scope is None and about.scopes_supported:
         scope = " ".join(about.scopes_supported)
@@ -129,21 +133,37 @@ async def _probe(web: Web, server: ServerDefinition) -> Reply:
 
 async def _resource(web: Web, url: URL, named: str | None) -> ResourceMetadata | None:
     """Return the server's own document, None where there is none."""
-    path = url.path.rstrip("/")
-    root = str(url.origin()).rstrip("/") + "/.well-known/oauth-protected-resource"
-    places = [named] if named else [root + path, root] if path else [root]
-    for place in places:
-        reply = await web.get(place)
-        if reply.status != 200:
-            if reply.status >= 500 or named:
-                raise reply.problem("the request for its metadata")
-            continue
+
+    def read(reply: Reply) -> ResourceMetadata:
         about = reply.read(ResourceMetadata)
         if not _covers(about.resource, url):
             raise OAuthProblem(
                 f"{reply.where} is about {shown(about.resource)}, which is another server"
             )
         return about
+
+    root = f"{_origin(url)}/.well-known/oauth-protected-resource"
+    path, query = url.raw_path.rstrip("/"), url.raw_query_string
+    places = (named, query and f"{root}{path}?{query}", root + path, root)
+    return await _first(web, places, read)
+
+
+async def _first(
+    web: Web, places: Iterable[str | None], read: Callable[[Reply], Document]
+) -> Document | None:
+    """Return the first document that can be used; None where there is none. Raises OAuthProblem."""
+    refused: OAuthProblem | None = None
+    for place in dict.fromkeys(filter(None, places)):
+        reply = await web.get(place, anywhere=True)
+        if reply.status >= 500:
+            raise reply.problem("the request for its metadata")
+        if reply.status == 200 and not reply.is_page:
+            try:
+                return read(reply)
+            except OAuthProblem as problem:
+                refused = refused or problem
+    if refused is not None:
+        raise refused
     return None
 
 
@@ -155,27 +175,32 @@ def _covers(resource: str, url: URL) -> bool:
             return False
     except ValueError:
         return False
-    return f"{url.path.rstrip('/')}/".startswith(f"{found.path.rstrip('/')}/")
+    if found.raw_query_string not in {"", url.raw_query_string}:
+        return False
+    return f"{url.raw_path.rstrip('/')}/".startswith(f"{found.raw_path.rstrip('/')}/")
 
 
-async def _issuer(web: Web, issuer: str) -> IssuerMetadata:
-    """Return the document of an issuer that the server names."""
+async def _issuer(web: Web, named: list[str], preferred: str) -> IssuerMetadata:
+    """Return the document of the issuer of last time, or of the first that has one."""
     refused: OAuthProblem | None = None
-    for place in _places_of(web.checked(issuer)):
-        reply = await web.get(place)
-        if reply.status == 200:
-            try:
-                return _valid(web, reply.read(IssuerMetadata), issuer)
-            except OAuthProblem as problem:
-                refused = refused or problem
-        elif reply.status >= 500:
-            raise reply.problem("the request for its metadata")
-    raise refused or OAuthProblem(f"{shown(issuer)}, which issues its tokens, has no metadata")
+    # `sorted` keeps the order of the others.
+    for issuer in sorted(named, key=lambda each: each != preferred)[:MOST_ISSUERS]:
+        try:
+            read = partial(_valid, web, expected=issuer)
+            found = await _first(web, _places_of(web.checked(issuer)), read)
+        except OAuthProblem as problem:
+            if problem.passes:
+                raise
+            refused = refused or problem
+        else:
+            if found is not None:
+                return found
+    raise refused or OAuthProblem(f"{shown(named[0])}, which issues its tokens, has no metadata")
 
 
 def _places_of(issuer: URL) -> Iterator[str]:
     """Yield where the document of an issuer may be: RFC 8414, the same for OpenID, and OpenID's own."""
-    root, path = str(issuer.origin()).rstrip("/"), issuer.path.rstrip("/")
+    root, path = _origin(issuer), issuer.raw_path.rstrip("/")
     for name in ("oauth-authorization-server", "openid-configuration"):
         yield f"{root}/.well-known/{name}{path}"
     if path:
@@ -183,13 +208,10 @@ def _places_of(issuer: URL) -> Iterator[str]:
 
 
 async def _issuer_at_origin(web: Web, url: URL) -> IssuerMetadata:
-    origin = str(url.origin()).rstrip("/")
-    reply = await web.get(f"{origin}/.well-known/oauth-authorization-server")
-    if reply.status == 200:
-        return _valid(web, reply.read(IssuerMetadata), None)
-    if reply.status >= 500:
-        raise reply.problem("the request for its metadata")
-    return IssuerMetadata(
+    origin = _origin(url)
+    place = f"{origin}/.well-known/oauth-authorization-server"
+    found = await _first(web, (place,), partial(_valid, web, expected=None))
+    return found or IssuerMetadata(
         issuer=origin,
         token_endpoint=f"{origin}/token",
         authorization_endpoint=f"{origin}/authorize",
@@ -198,8 +220,13 @@ async def _issuer_at_origin(web: Web, url: URL) -> IssuerMetadata:
     )
 
 
-def _valid(web: Web, found: IssuerMetadata, expected: str | None) -> IssuerMetadata:
+def _origin(url: URL) -> str:
+    return str(url.origin()).rstrip("/")
+
+
+def _valid(web: Web, reply: Reply, expected: str | None) -> IssuerMetadata:
     """Return the document if it is that of the issuer, and its addresses may be used."""
+    found = reply.read(IssuerMetadata)
     if expected is not None and not _same_issuer(found.issuer, expected):
         raise OAuthProblem(
             f"the metadata of {shown(expected)} is that of another issuer: {shown(found.issuer)}"

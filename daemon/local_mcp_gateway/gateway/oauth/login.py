@@ -77,7 +77,7 @@ async def begin_login(
     Raises OAuthProblem.
     """
     async with Web.open(server) as web:
-        found = await discover(web, server)
+        found = await discover(web, server, kept.client.issuer if kept is not None else "")
         if kept is not None and kept.client.kind is ClientKind.OWN and kept.client.client_id:
             client, secret = _own(kept, found, redirect_uri), kept.client_secret
         elif document and found.issuer.client_id_metadata_document_supported:
@@ -190,7 +190,7 @@ async def _token_request(web: Web, old: SignIn, form: dict[str, str]) -> SignIn:
     form, headers = _identified(old, form)
     sent_ms = now_ms()
     reply = await web.post_form(old.client.token_endpoint, form, headers)
-    if reply.status != 200:
+    if reply.is_refusal:
         raise reply.problem("the request for a token")
     given = reply.read(_Tokens)
     learn({given.access_token, given.refresh_token or "", old.client_secret or ""})
@@ -217,7 +217,8 @@ def _seconds(given: float | str | None) -> float | None:
         found = None if given is None else float(given)
     except ValueError:
         return None
-    return None if found is None or not 0 <= found <= MOST_LIFE_S else found
+    # 0 is "for ever" where it is sent: a token that is of no use at once would be given to nobody.
+    return None if found is None or not 0 < found <= MOST_LIFE_S else found
 
 
 def _identified(of: SignIn, form: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -258,7 +259,8 @@ def _own(kept: SignIn, found: Found, redirect_uri: str) -> Client:
             f"for which the client id was given: give one with `server edit {kept.server.name} --client-id`"
         )
     method = found.auth_method(secret=kept.client_secret is not None)
-    return _facts(replace(client, redirect_uri=redirect_uri, auth_method=method), found)
+    back = redirect_uri if client.grant is Grant.CODE else ""
+    return _facts(replace(client, redirect_uri=back, auth_method=method), found)
 
 
 def _is_usable(kept: SignIn, found: Found, redirect_uri: str) -> bool:
@@ -294,7 +296,7 @@ async def _register(
         **({"scope": found.scope} if found.scope else {}),
     }
     reply = await web.post_json(endpoint, asked)
-    if reply.status not in {200, 201}:
+    if reply.is_refusal:
         raise reply.problem("the registration")
     given = reply.read(_Registered)
     secret = given.client_secret or None

@@ -46,9 +46,6 @@ REFUSED_S: Final = 60.0
 """How long a new token that a server has refused is not sent again."""
 UNAUTHORIZED: Final = 401
 FORBIDDEN: Final = 403
-FINAL: Final = frozenset({"invalid_grant", "invalid_client", "unauthorized_client"})
-"""Errors of a refresh after which it makes no sense to try the same again."""
-
 Arguments = TypeVarTuple("Arguments")
 
 
@@ -256,21 +253,23 @@ class TokenSource:
 
     async def _failed(self, kept: SignIn, problem: OAuthProblem, *, valid: bool) -> None:
         """Wait before the next try; after a refusal there is none, unless the token is still valid."""
-        if problem.code in FINAL and not valid:
+        if problem.is_final and not valid:
             gone = replace(kept, access_token=None, refresh_token=None)
-            if kept.client.kind is ClientKind.DYNAMIC and problem.code == "invalid_client":
+            if kept.client.kind is ClientKind.DYNAMIC and problem.is_of_client:
                 gone = replace(gone, client=replace(kept.client, client_id=""))  # register again
             if not await self._replace(kept, gone):
                 return
             self._emit("token.refused", server=self._server.name, reason=problem.reason)
             raise self._needed(f"its refresh was refused: {problem.reason}") from None
-        if problem.code in FINAL:  # some refuse it until the token has expired
+        if problem.is_final:  # some refuse it until the token has expired
             self._not_renewable = kept.access_token or ""
         else:
             self._failures += 1
             pause_s = FIRST_PAUSE_S * 2 ** min(self._failures - 1, 16)
             self._wait_until = time.monotonic() + min(pause_s, MOST_PAUSE_S)
         self._problem = f"its token cannot be refreshed now: {problem.reason}"
+        if problem.code:  # it was refused for another reason, which may lie in the last sign-in
+            self._problem += f"; `server login {self._server.name}` signs in anew"
         self._emit("token.delayed", server=self._server.name, reason=problem.reason)
         if not valid:
             raise UpstreamDisconnected(self._problem, unsent=True) from None

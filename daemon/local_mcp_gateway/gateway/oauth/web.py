@@ -3,7 +3,8 @@
 The addresses come from the server and from what it refers to, so they are not trusted (RFC 9728, 7.7): only
 http and https, plain http only where the server itself is reached so, and no address of this machine or its
 networks unless the server is there too. Names are checked as they are resolved for the connection, so that a
-second answer of a name server changes nothing. No redirect is followed.
+second answer of a name server changes nothing. A redirect is followed within its origin, as that of a message
+is; that of a document to wherever it could be asked, since nothing secret goes there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -25,9 +26,11 @@ from yarl import URL
 
 from local_mcp_gateway.gateway.protocol import printable
 from local_mcp_gateway.gateway.upstreams import (
+    MOST_REDIRECTS,
     UpstreamDisconnected,
     proxy_of,
     reason_of,
+    redirected,
     sign_in_session,
 )
 from local_mcp_gateway.log import beginning
@@ -39,6 +42,23 @@ REPLY_S: Final = 20.0
 MOST_BYTES: Final = 1024 * 1024
 SHOWN: Final = 200
 
+UNKNOWN_CLIENT: Final = frozenset(
+    (
+        *("invalid_client", "unauthorized_client"),
+        *("incorrect_client_credentials", "invalid_client_id", "bad_client_secret"),
+    )
+)
+FINAL: Final = UNKNOWN_CLIENT | {"invalid_grant", "bad_refresh_token", "invalid_refresh_token"}
+"""Errors after which it makes no sense to try the same again; GitHub and Slack have words of their own."""
+PASSING: Final = frozenset({"temporarily_unavailable", "server_error", "slow_down"})
+"""Errors after which it may go better."""
+_TRANSLATED: Final = tuple(
+    map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+)
+"""Networks that end in an IPv4 address: compatible and mapped (RFC 4291), SIIT and NAT64 (RFC 6052)."""
+_TRANSLATED_LOCALLY: Final = IPv6Network("64:ff9b:1::/48")
+_ASSIGNED: Final = IPv4Network("192.0.0.0/24")
+"""Addresses of protocols (RFC 6890); some clouds have their metadata there."""
 Kind = TypeVar("Kind")
 
 
@@ -53,6 +73,16 @@ class OAuthProblem(Exception):
         self.reason = reason
         self.code = code
         self.passes = passes
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the same request would be refused again."""
+        return self.code in FINAL
+
+    @property
+    def is_of_client(self) -> bool:
+        """Whether the issuer does not know the client, or no longer."""
+        return self.code in UNKNOWN_CLIENT
 
 
 class _Said(msgspec.Struct):
@@ -70,15 +100,32 @@ class Reply:
     status: int
     body: bytes
     challenges: tuple[str, ...] = ()
+    onward: URL | None = None
+    """Where it redirects to, if that is followed."""
 
     def read(self, kind: type[Kind]) -> Kind:
         """Return its JSON as a typed value. Raises OAuthProblem."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except (msgspec.DecodeError, RecursionError) as error:
-            page = self.body[:1] == b"<"
-            what = "a web page" if page else f"something that cannot be used: {error}"
+            what = "a web page" if self.is_page else f"something that cannot be used: {error}"
             raise OAuthProblem(f"{self.where} answered with {what}", passes=True) from None
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is a web page; some sites have one for every address."""
+        return self.body.lstrip()[:1] == b"<"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it is an error; some answer one with HTTP 200."""
+        return self.status not in {200, 201} or bool(self._said.error)
+
+    @property
+    def _said(self) -> _Said:
+        with suppress(msgspec.DecodeError, RecursionError):  # a web page, or nothing
+            return msgspec.json.decode(self.body, type=_Said)
+        return _Said()
 
     @property
     def where(self) -> str:
@@ -87,11 +134,9 @@ class Reply:
 
     def problem(self, what: str) -> OAuthProblem:
         """Return the problem that an answer with an error status describes."""
-        said = _Said()
-        with suppress(msgspec.DecodeError, RecursionError):  # a web page, or nothing
-            said = msgspec.json.decode(self.body, type=_Said)
-        if not said.error or self.status >= 500 or self.status == 429:
-            passes = self.status >= 500 or self.status == 429
+        said = self._said
+        passes = self.status >= 500 or self.status == 429 or said.error in PASSING
+        if not said.error or passes:
             return OAuthProblem(
                 f"{self.where} answered {what} with HTTP {self.status}", passes=passes
             )
@@ -122,9 +167,9 @@ class Web:
         async with web._http:
             yield web
 
-    async def get(self, url: str) -> Reply:
-        """Fetch a document."""
-        return await self._send("GET", url, {"Accept": "application/json"})
+    async def get(self, url: str, *, anywhere: bool = False) -> Reply:
+        """Ask for something; `anywhere`: also where it is redirected to another origin."""
+        return await self._send("GET", url, {"Accept": "application/json"}, anywhere=anywhere)
 
     async def post_form(
         self, url: str, form: Mapping[str, str], headers: Mapping[str, str]
@@ -154,9 +199,26 @@ class Web:
         return found
 
     async def _send(
-        self, method: str, url: str, headers: dict[str, str], data: Any = None
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        data: Any = None,
+        *,
+        anywhere: bool = False,
     ) -> Reply:
-        target = self.checked(url)
+        for _ in range(MOST_REDIRECTS):
+            reply = await self._send_once(
+                method, self.checked(url), headers, data, anywhere=anywhere
+            )
+            if reply.onward is None:
+                return reply
+            url = str(reply.onward)
+        raise OAuthProblem(f"{reply.where} redirects in a circle")
+
+    async def _send_once(
+        self, method: str, target: URL, headers: dict[str, str], data: Any, *, anywhere: bool
+    ) -> Reply:
         try:
             proxy = proxy_of(self._server, target)
             if proxy is not None and proxy.host:
@@ -172,7 +234,8 @@ class Web:
                 streams = reply.content_type == "text/event-stream"
                 body = b"" if streams else await _bounded(reply)
                 found = tuple(reply.headers.getall("WWW-Authenticate", ()))
-                return Reply(target, reply.status, body, found)
+                onward = redirected(reply, method, anywhere=anywhere)
+                return Reply(target, reply.status, body, found, onward)
         except TimeoutError:
             reason = f"{target.origin()} did not answer within {REPLY_S:g} s"
             raise OAuthProblem(reason, passes=True) from None
@@ -202,13 +265,27 @@ def _is_address(host: str) -> bool:
 def _reach(address: str) -> int:
     """Return how near an address is: 0 anywhere, 1 a private network, 2 this link, 3 this machine."""
     found = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
     if found.is_loopback or found.is_unspecified:
         return 3
+    if isinstance(found, IPv6Address):
+        if (inside := _inside(found)) is not None:
+            return _reach(str(inside))
+        if found.is_site_local or found in _TRANSLATED_LOCALLY:
+            return 1
+        if found.is_multicast and (int(found) >> 112) & 0xF <= 2:
+            return 2  # of this interface or link
     if found.is_link_local:
         return 2
-    return 0 if found.is_global else 1
+    return 0 if found.is_global and not found.is_multicast and found not in _ASSIGNED else 1
+
+
+def _inside(address: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that packets to an IPv6 address go on to, if any."""
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if any(address in network for network in _TRANSLATED):
+        return IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
 
 
 async def _reach_of(host: str) -> int:

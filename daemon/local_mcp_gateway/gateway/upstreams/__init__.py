@@ -27,7 +27,11 @@ if TYPE_CHECKING:
         with_values,
     )
     from local_mcp_gateway.gateway.upstreams.handshake import initialize_params
-    from local_mcp_gateway.gateway.upstreams.http_transport import reason_of
+    from local_mcp_gateway.gateway.upstreams.http_transport import (
+        MOST_REDIRECTS,
+        reason_of,
+        redirected,
+    )
     from local_mcp_gateway.gateway.upstreams.large_responses import Relay, StreamedResponse
     from local_mcp_gateway.gateway.upstreams.lifecycle import OTHER_CLIENT
     from local_mcp_gateway.gateway.upstreams.network import proxy_of, sign_in_session
@@ -62,7 +66,7 @@ else:
         ),
         definitions=("Unseal", "as_reason", "in_sandbox", "same_definition", "with_values"),
         handshake=("initialize_params",),
-        http_transport=("reason_of",),
+        http_transport=("MOST_REDIRECTS", "reason_of", "redirected"),
         large_responses=("Relay", "StreamedResponse"),
         lifecycle=("OTHER_CLIENT",),
         network=("proxy_of", "sign_in_session"),
@@ -77,6 +81,7 @@ else:
 __all__ = [
     "ANYBODY",
     "CLIENT_HEADERS",
+    "MOST_REDIRECTS",
     "NOBODY",
     "OTHER_CLIENT",
     "ROOTS",
@@ -108,6 +113,7 @@ __all__ = [
     "open_url",
     "proxy_of",
     "reason_of",
+    "redirected",
     "same_definition",
     "sandbox_gaps",
     "sign_in_session",

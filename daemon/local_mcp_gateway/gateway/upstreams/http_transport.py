@@ -398,7 +398,7 @@ async def send(
     """
     for _ in range(MOST_REDIRECTS):
         reply = await _send_whole(http, method, url, headers, body)
-        if (onward := _onward(reply, method)) is None:
+        if (onward := redirected(reply, method)) is None:
             return reply
         reply.release()
         url = onward
@@ -435,13 +435,13 @@ async def _send_whole(
             raise
 
 
-def _onward(reply: aiohttp.ClientResponse, method: str) -> URL | None:
-    """Return the redirect target, if it is at the same origin."""
+def redirected(reply: aiohttp.ClientResponse, method: str, *, anywhere: bool = False) -> URL | None:
+    """Return the redirect target, if it is at the same origin or may be anywhere."""
     if reply.status not in FOLLOWED.get(method, SAME_METHOD):
         return None
     try:
         target = reply.url.join(URL(reply.headers["Location"]))
-        return target if target.origin() == reply.url.origin() else None
+        return target if anywhere or target.origin() == reply.url.origin() else None
     except (KeyError, ValueError):
         return None
 

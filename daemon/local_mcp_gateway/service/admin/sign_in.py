@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +85,22 @@ async def perform(
             pending = msgspec.convert(arguments["login"], PendingLogin)
             found = await finish_login(reached, kept, pending, arguments["answer"])
     except OAuthProblem as problem:
+        if verb == "server.signed_in" and kept is not None and problem.is_of_client:
+            await _forget_registration(database, keyring, kept, pending.client)
         raise _as_problem(server, problem) from None
     await SealedSignIns(database, keyring).save(found)
     if gateway is not None:
         gateway.sign_in_changed(server, signed_in=True)
     return {"signed_in": server.name, **sign_in_as_json(found)}
+
+
+async def _forget_registration(
+    database: ConnectionPool, keyring: Keyring, kept: SignIn, refused: Client
+) -> None:
+    """Have the next login register anew: the issuer does not know this client any more."""
+    if kept.client.kind is ClientKind.DYNAMIC and kept.client.client_id == refused.client_id:
+        unknown = replace(kept, client=replace(kept.client, client_id=""))
+        await SealedSignIns(database, keyring).save(unknown, since=kept.updated_at or None)
 
 
 async def _logout(
@@ -152,6 +164,7 @@ def sign_in_as_json(sign_in: SignIn) -> dict[str, object]:
         "needed": sign_in.is_needed,
         "issuer": sign_in.client.issuer or None,
         "client_id": sign_in.client.client_id or None,
+        "client_kind": sign_in.client.kind.value if sign_in.client.client_id else None,
         "redirect_uri": sign_in.client.redirect_uri or None,
         "scope": sign_in.scope,
         "expires_at": None if expires_at is None else _moment(expires_at),
