@@ -20,6 +20,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from local_mcp_gateway.formats import now_ms
+from local_mcp_gateway.gateway.clients import Admission, TokenRefused
 from local_mcp_gateway.store import (
     ClientToken,
     Member,
@@ -76,6 +77,30 @@ class Known:
         reply = await self.running.post(HELLO, path=path, **shown)
         assert reply.status == 200
         return {**shown, "mcp_session_id": reply.headers["mcp-session-id"]}
+
+
+async def test_a_token_that_was_admitted_is_refused_as_soon_as_it_changes() -> None:
+    admission = Admission(STRICT, lambda: None)
+    token, text = new_token(ClientToken("laptop"))
+    changed = replace(token, policy=Policy(read_only=True))
+    expired = replace(token, expires_at=now_ms() - 1)
+
+    def admitted() -> ClientToken | None:
+        return admission.admit({"authorization": f"Bearer {text}"})
+
+    for kept in (token, changed):
+        admission.replace([kept])
+        assert admitted() is admitted() is kept
+        with pytest.raises(TokenRefused, match=UNKNOWN):
+            admission.admit({"authorization": f"Bearer {text[:-1]}-"})
+        with pytest.raises(TokenRefused, match=UNKNOWN):
+            admission.admit({"authorization": f"Basic {text}"})
+    for left, why in (([expired], "has expired"), ([], UNKNOWN)):
+        admission.replace(left)
+        for _ in range(2):
+            with pytest.raises(TokenRefused, match=why):
+                admitted()
+    admission.close()
 
 
 @asynccontextmanager
