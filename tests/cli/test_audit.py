@@ -113,3 +113,19 @@ def test_what_only_looks_is_in_no_audit(shipped: Place) -> None:
     (entry,) = shipped.run(*by_command).json()
     assert (entry["action"], entry["outcome"]) == ("server.import", "ok")
     assert "dry_run" not in (entry["detail"] or "")
+
+
+def test_what_replaced_or_filled_the_database_is_told(shipped: Place) -> None:
+    (seed := shipped.home / "one.sql").write_text("SELECT 1")
+    assert shipped.run("server", "add", "plain", "--", *PLAIN).code == 0
+    told = []
+    for command in (("seed", str(seed)), ("restore", "--yes"), ("reset", "--yes")):
+        done = shipped.run("db", *command)
+        assert done.code == 0, done.stderr
+        entries = shipped.run("audit", "--json").json()
+        told.append((entries[-1]["who"], entries[-1]["action"], entries[-1]["outcome"]))
+    assert told == [
+        ("guard", "db.seeded", "ok"),
+        ("guard", "db.restored", "ok"),
+        ("guard", "db.reset", "ok"),
+    ]

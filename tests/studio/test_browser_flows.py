@@ -184,6 +184,8 @@ def test_a_migration_is_generated_from_the_schema_in_code_after_it_was_looked_at
     expect(page.locator("#toast")).to_contain_text("_towns is written")
     expect(page.locator(".past").first).to_contain_text("_towns")
     assert shop.place.query("SELECT DISTINCT size FROM orders") == [("small",)]
+    ((tag,),) = shop.place.query("SELECT object FROM audit_log WHERE action = 'db.generate'")
+    assert str(tag).endswith("_towns")
 
 
 def test_a_backup_is_restored_after_its_name_is_typed(page: Page, shop: Scene) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.backup import find_backup
-from local_mcp_gateway.database import open_immutable, open_scratch
+from local_mcp_gateway.database import Error, open_immutable, open_scratch
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate import Ledger, replay
@@ -247,6 +247,9 @@ async def write_draft(visit: Visit) -> Response:
         if draft.get("deletes"):
             visit.confirm(visit.powers.database.name, "written")
         written = await visit.work("generate", **decided)
+        if visit.powers.record is not None:
+            with suppress(*Error):  # it is written all the same
+                await visit.powers.record(visit.powers.pool, "db.generate", written["tag"], None)
     except GatewayError as error:
         visit.problem = error
         return await _draft(visit, visit.request.form)

@@ -34,6 +34,10 @@ async def failure(signed: Signed, **how: Any) -> str:
         await signed.person.log_in("far", **how)
     rows = await signed.running.database.fetch_all("SELECT * FROM oauth_client_registrations")
     assert await signed.tokens() == rows == []
+    audited = "SELECT outcome, detail FROM audit_log ORDER BY id DESC LIMIT 1"
+    ((outcome, detail),) = map(tuple, await signed.running.database.fetch_all(audited))
+    assert outcome == "error"
+    assert "The sign-in to 'far' failed" in detail
     assert "server login far" in caught.value.hint
     return caught.value.message
 

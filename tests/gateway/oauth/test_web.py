@@ -51,7 +51,8 @@ async def test_a_server_on_this_machine_may_refer_to_this_machine() -> None:
 async def test_how_near_an_address_is() -> None:
     addresses = ("8.8.8.8", "192.168.1.1", "fe80::1%eth0", "127.0.0.9", "::ffff:10.1.1.1")
     assert [_reach(address) for address in addresses] == [0, 1, 2, 3, 1]
-    assert await _reach_of("no-such-host.invalid") == 0
+    for nobody in ("no-such-host.invalid", "a..invalid", "a" * 64):
+        assert await _reach_of(nobody) == 0
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.database import ConnectionPool
-from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.errors import GatewayError, UpstreamProblem
 from local_mcp_gateway.service.secrets import Keyring
 from tests.gateway.support import TWICE, create_database
 from tests.issuer import Issuer, Person
@@ -56,6 +56,13 @@ async def test_a_server_that_is_not_there_or_asks_for_nothing_is_told(
         await person.begin("far")
     await person.ask("server.edit", name="far", url=f"{issuer.origin}/nothing")
     with pytest.raises(GatewayError, match="it does not ask for a sign-in"):
+        await person.begin("far")
+    for url in ("https://a..invalid/mcp", "https://1.2.3.4.5/mcp"):
+        await person.ask("server.edit", name="far", url=url)
+        with pytest.raises(UpstreamProblem, match="its URL is not valid"):
+            await person.begin("far")
+    await person.ask("server.edit", name="far", url="https://127.0.0.1:9/mcp", ca="/nothing")
+    with pytest.raises(UpstreamProblem, match="the certificates in /nothing cannot be read"):
         await person.begin("far")
 
 

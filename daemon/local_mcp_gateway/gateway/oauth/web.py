@@ -162,8 +162,12 @@ class Web:
     @classmethod
     @asynccontextmanager
     async def open(cls, server: ServerDefinition) -> AsyncIterator[Web]:
-        """Find out where the server is, which decides which addresses are allowed."""
-        web = cls(server, await _reach_of(URL(server.url or "").host or ""))
+        """Find out where the server is, which decides which addresses are allowed. Raises OAuthProblem."""
+        reach = await _reach_of(URL(server.url or "").host or "")
+        try:
+            web = cls(server, reach)
+        except UpstreamDisconnected as lost:
+            raise OAuthProblem(lost.reason) from None
         async with web._http:
             yield web
 
@@ -295,7 +299,7 @@ async def _reach_of(host: str) -> int:
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):  # no such name, or none that a name server could be asked for
         return 0
     return min((_reach(str(each[4][0])) for each in found), default=0)
 

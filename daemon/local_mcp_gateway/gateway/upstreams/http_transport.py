@@ -376,8 +376,8 @@ def reason_of(error: BaseException) -> str:
             return f"it answered with something that is no HTTP: {printable(first.encode())}"
         case aiohttp.ClientOSError():  # its text has the URL
             return os.strerror(error.errno) if error.errno else "it closed the connection"
-        case aiohttp.InvalidURL():
-            return "its URL is none"
+        case aiohttp.InvalidURL() | UnicodeError():  # the latter of a host that has no place in DNS
+            return "its URL is not valid"
         case OSError():
             return error.strerror or type(error).__name__
         case _:

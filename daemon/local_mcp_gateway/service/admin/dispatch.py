@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from local_mcp_gateway.database import ConnectionPool, ReadOnlyDatabase
-from local_mcp_gateway.errors import HistoryRefused, UpstreamProblem, UsageProblem
+from local_mcp_gateway.database import ConnectionPool, Error, ReadOnlyDatabase
+from local_mcp_gateway.errors import GatewayError, HistoryRefused, UpstreamProblem, UsageProblem
 from local_mcp_gateway.guard import get_status, guarded
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import redact_text
@@ -145,9 +146,11 @@ async def _perform_recorded(
                 await save_audit(within, [entry])
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
-    except UsageProblem as problem:
-        refused = entry._replace(outcome="refused", detail=redact_text(problem.message))
-        await save_audit(database, [refused])
+    except GatewayError as problem:
+        outcome = "refused" if isinstance(problem, UsageProblem) else "error"
+        with suppress(*Error):  # perhaps it is the database that failed
+            failed = entry._replace(outcome=outcome, detail=redact_text(problem.message))
+            await save_audit(database, [failed])
         raise
     else:
         return answer
