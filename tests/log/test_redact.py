@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from html import escape
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -23,12 +29,18 @@ from local_mcp_gateway.log import (
     secrets_in,
     secrets_in_url,
 )
-from local_mcp_gateway.log.redact import is_secret_key
+from local_mcp_gateway.log.redact import SHORTEST, _Known, is_secret_key
 from tests.harness import DEADLINE_S
 
 
 @given(
-    st.sampled_from(["ghp_", "github_pat_", "sk-", "sk-ant-", "xoxb-", "glpat-"]),
+    st.sampled_from(
+        [
+            *("lmg_0123456789abcdef_", "ghp_", "github_pat_", "sk-", "sk-ant-", "xoxb-", "xapp-"),
+            *("glpat-", "lin_api_", "lin_oauth_", "ntn_", "sntrys_", "sk_live_", "rk_test_", "hf_"),
+            *("npm_", "ya29.", "GOCSPX-", "ATATT", "-----BEGIN RSA PRIVATE KEY-----\n"),
+        ]
+    ),
     st.text("abcdefghijklmnopqrstuvwxyz0123456789", min_size=20, max_size=40),
     st.text(max_size=20),
 )
@@ -38,12 +50,27 @@ def test_a_token_is_hidden_wherever_it_stands(prefix: str, body: str, around: st
 
 @pytest.mark.parametrize(
     "part",
-    ["a-", "-", "a--", "token", "--token", "eyJ-", "eyJaaaaaaaaaaaa-", "sk-", "://a:", "basic "],
+    [
+        *(
+            "a-",
+            "-",
+            "a--",
+            "token",
+            "--token",
+            "eyJ-",
+            "eyJaaaaaaaaaaaa-",
+            "sk-",
+            "://a:",
+            "basic ",
+        ),
+        *("PRIVATE KEY-----", "lmg_0123456789abcdef_", "secret_", "\\", '\\"', "%5c", "abc\\&#92;"),
+    ],
 )
 def test_a_long_line_of_a_server_is_looked_through_once(part: str) -> None:
     """The interpreter's lock is held meanwhile: what grew with the square stopped every call."""
     code = (
-        "import sys; from local_mcp_gateway.log.redact import redact_text; redact_text(sys.argv[1])"
+        "import sys; from local_mcp_gateway.log.redact import learn, redact_text;"
+        r"learn([r'abc\\\\\\\\\\\"\\\"\\\"x', '\\\\\\\\\"\"\"\"', '    ++++&&&&']); redact_text(sys.argv[1])"
     )
     line = part * (100_000 // len(part))
     subprocess.run([sys.executable, "-c", code, line], check=True, timeout=DEADLINE_S)
@@ -183,6 +210,48 @@ def test_a_value_that_is_known_is_hidden_in_every_form_and_the_gateways_names_st
     assert written.count(short) == 6  # five servers, and the beginning of another word
     assert f"is not {short}7" in written
     assert "no w1ndow" in written
+
+
+WAYS: dict[str, Callable[[str], str]] = {
+    "JSON": json.dumps,
+    "JSON with letters": lambda value: json.dumps(value, ensure_ascii=False),
+    "JSON in JSON": lambda value: json.dumps(json.dumps(value)),
+    "Python": repr,
+    "bytes": lambda value: repr(value.encode()),
+    "URL": lambda value: quote(value, safe=""),
+    "path": quote,
+    "small letters": lambda value: re.sub("%..", lambda found: found[0].lower(), quote(value)),
+    "form": quote_plus,
+    "browser": lambda value: quote(value, safe="!'()*"),
+    "HTML": escape,
+    "shell": shlex.quote,
+    "base64": lambda value: b64encode(value.encode()).decode(),
+    "base64 for URLs": lambda value: urlsafe_b64encode(value.encode()).decode(),
+    "user": lambda value: b64encode(f"me:{value}".encode()).decode(),
+    "client": lambda value: b64encode(f"client:{quote(value, safe='')}".encode()).decode(),
+    "longer name": lambda value: b64encode(f"somebody:{value}!".encode()).decode(),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "value", ['pa ss"w\\ö/rd+=&x9', "it's%41😀<b>\n\\\\nine", "Tr0ub4dor+3/=="]
+)
+def test_a_known_value_is_hidden_however_it_is_written(way: str, value: str) -> None:
+    learn([value])
+    written = WAYS[way](value)
+    shown = redact_text(f"it said {written} twice: {written}.")
+    assert shown.count(HIDDEN) == 2
+
+
+@given(st.text(min_size=8, max_size=40), st.text(max_size=20))
+def test_any_known_value_is_hidden_and_nothing_else_is_lost(value: str, around: str) -> None:
+    known = _Known()
+    known.add([value])
+    for written in (value, json.dumps(value)[1:-1], quote(value.encode(), safe="")):
+        if value.strip() and len(value.strip()) >= SHORTEST:
+            assert value.strip() not in known.hide(f"{around}{written}{around}")
+    assert known.hide("nothing of it") == "nothing of it"
 
 
 @given(st.integers(0, 90), st.integers(1, 80))

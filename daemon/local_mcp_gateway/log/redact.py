@@ -12,9 +12,11 @@ from __future__ import annotations
 import json
 import re
 import threading
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
+from html import escape
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -25,35 +27,86 @@ PART: Final = 8
 """Minimum length at which a known value is also redacted inside a word, and a part of it alone."""
 
 
+class _Secret:
+    """A known value, found however its characters are escaped."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        self.run = max(_RUNS.findall(value), key=len, default="")
+        """Its longest run of letters and digits, which every escape leaves as it is."""
+
+    def hide(self, text: str) -> str:
+        """Return a text that has the run without the value."""
+        if self.run == self._value and len(self.run) >= PART:
+            return text.replace(self.run, HIDDEN)
+        return self._pattern.sub(HIDDEN, text)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        found = "".join(_written(part) for part in _PARTS.findall(self._value))
+        return re.compile(found if len(self._value) >= PART else rf"(?<!\w){found}(?!\w)")
+
+
 class _Known:
     """The known secret values, longest first. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self.values: tuple[str, ...] = ()
+        self._secrets: Mapping[str, _Secret] = {}
         self._lock = threading.Lock()
 
     def add(self, values: Iterable[str]) -> None:
         """Add values."""
         with self._lock:
             found = {form for value in values for form in _forms(value)}
-            if not found.issubset(self.values):
-                self.values = tuple(sorted(found.union(self.values), key=len, reverse=True))
+            if not found.issubset(self._secrets):
+                all_of_them = sorted(found.union(self._secrets), key=len, reverse=True)
+                self._secrets = {
+                    value: self._secrets.get(value) or _Secret(value) for value in all_of_them
+                }
                 _redact_short.cache_clear()  # cached texts may contain a new value
 
     def hide(self, text: str) -> str:
         """Return the text without them."""
-        for value in self.values:
-            if value not in text:
-                continue
-            if len(value) >= PART:
-                text = text.replace(value, HIDDEN)
-            else:
-                text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", HIDDEN, text)
+        for secret in self._secrets.values():
+            if secret.run in text:
+                text = secret.hide(text)
         return text
 
 
+_RUNS: Final = re.compile(r"[A-Za-z0-9]+")
+_PARTS: Final = re.compile(r"[A-Za-z0-9]+|\\+|.", re.DOTALL)
+"""What is escaped alike: letters and digits not at all, backslashes by more of them, and each other character."""
+_SLASHES: Final = r"\\{1,4}"
+"""What stands before an escaped character: JSON may be in JSON."""
+
+
+_OTHER_WAYS: Final = {" ": (r"\+",), "'": (r"'\\''", "'\"'\"'")}
+"""In a form, and in a shell."""
+
+
+def _written(part: str) -> str:
+    """Return a pattern of the ways to write a part of a value: in JSON, a URL, HTML, a shell or Python."""
+    if part.isascii() and part.isalnum():
+        return part
+    if part[0] == "\\":
+        count = len(part)
+        return rf"(?:\\{{{count},{8 * count}}}|(?i:(?:%5c|&#92;|&#x5c;){{{count}}}))"
+    utf8 = part.encode("utf-8", "surrogatepass")
+    in_json = "".join(_SLASHES if c == "\\" else re.escape(c) for c in json.dumps(part)[1:-1])
+    ways = (
+        rf"\\{{0,4}}{re.escape(part)}",
+        in_json,
+        "".join(rf"%{byte:02x}" for byte in utf8),
+        "".join(rf"{_SLASHES}x{byte:02x}" for byte in utf8),
+        re.escape(escape(part)),
+        rf"&#(?:{ord(part)}|x0*{ord(part):x});",
+        *_OTHER_WAYS.get(part, ()),
+    )
+    return f"(?i:{'|'.join(dict.fromkeys(ways))})"
+
+
 def _forms(value: str) -> Iterator[str]:
-    """Yield the forms in which a value may be printed: whole, by line, what follows `Bearer`, quoted."""
+    """Yield what a value may be printed as: whole, by line, what follows `Bearer`; and each in base64."""
     scheme, _, credentials = value.strip().partition(" ")
     parts = [
         *value.splitlines(),
@@ -62,9 +115,22 @@ def _forms(value: str) -> Iterator[str]:
     for part in (value.strip(), *(part.strip() for part in parts if len(part.strip()) >= PART)):
         if len(part) >= SHORTEST:
             yield part
-            yield json.dumps(part)[1:-1]
-            yield json.dumps(part, ensure_ascii=False)[1:-1]
-            yield quote(part.encode("utf-8", "surrogatepass"), safe="")
+        if len(part) >= PART:
+            utf8 = part.encode("utf-8", "surrogatepass")
+            yield from _in_base64(utf8)
+            yield from _in_base64(quote(utf8, safe="").encode())  # as a client secret is sent
+
+
+def _in_base64(value: bytes) -> Iterator[str]:
+    """Yield the characters that stand for a value alone, wherever it begins, as after `user:` in `Basic`."""
+    for before in range(3):
+        encoded = b2a_base64(bytes(before) + value, newline=False).decode()
+        alone = encoded[(before * 8 + 5) // 6 : (before + len(value)) * 8 // 6]
+        yield alone
+        yield alone.translate(_FOR_URLS)
+
+
+_FOR_URLS: Final = str.maketrans("+/", "-_")
 
 
 _KNOWN: Final = _Known()
@@ -107,15 +173,21 @@ _SECRET_TEXT: Final = (
     rf"{_NAME}(?:[\"']?\s*=\s*[\"']?|[\"']\s*:\s*[\"']?|:[\"']?)(?!{_DONE})(?P<secret>[^\s\"'&,;}}\])]+)",
     # name: value, unless that is a sentence
     rf"{_NAME}\s*:\s*[\"']?(?!{_DONE}|(?-i:{_WORD}))(?P<secret>[^\s\"'&,;}}\])]+)",
+    # a private key
+    r"(?<=PRIVATE KEY-----)(?P<secret>[^\-]{16,})",
     # --name value
     (
         rf"(?:(?<![\w\-])--[\w\-]*|(?<=\w)--[\w\-]{{0,64}}){_NAME}\s+"
         rf"(?!-|{_DONE}|(?:is|was|are|or|and|must|needs|cannot|has|to|for|not)\s)(?P<secret>\S+)"
     ),
-    # tokens with a known prefix: GitHub, OpenAI and Anthropic, Slack, AWS, Google, JWT
+    # tokens with a known prefix: ours, GitHub, GitLab, OpenAI and Anthropic, Slack, AWS, Google, Linear, Notion,
+    # Sentry, Stripe, Hugging Face, npm, Atlassian; JWT
     (
-        r"(?P<secret>\b(?:gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
-        r"|xox[abeoprs]-[\w\-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
+        r"(?P<secret>\b(?:lmg_[0-9a-f]{16}_[\w\-]{16,}"
+        r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w\-]{16,}|sk-[\w\-]{16,}"
+        r"|xox[abeoprs]-[\w\-]{10,}|xapp-[\w\-]{16,}|AKIA[0-9A-Z]{16}|AIza[\w\-]{30,}"
+        r"|GOCSPX-[\w\-]{16,}|ya29\.[\w\-]{16,}|lin_(?:api|oauth)_\w{16,}|ntn_\w{16,}|secret_[a-z0-9]{32,}"
+        r"|sntry[su]_[\w=+/\-]{16,}|[sr]k_(?:live|test)_\w{16,}|hf_[a-z0-9]{16,}|npm_[a-z0-9]{16,}|ATATT[\w\-=]{16,}"
         r"|(?:(?<!-)eyJ[\w\-]{8,}|eyJ[\w\-]{8,512})\.[\w\-]{8,}\.[\w\-]*))"
     ),
 )
