@@ -88,15 +88,6 @@ def test_the_order_of_the_listing_does_not_matter(
     assert retained(shuffled, policy, NOW) == retained(backups, policy, NOW)
 
 
-@given(BACKUPS, POLICIES, st.integers(0, 100))
-def test_what_was_just_read_back_whole_is_never_removed(
-    backups: list[Backup], policy: Retention, which: int
-) -> None:
-    if backups:
-        good = backups[which % len(backups)]
-        assert good in retained(backups, policy, NOW, good=good.name)
-
-
 def test_the_last_n_and_one_a_day_are_kept() -> None:
     backups = [a_backup(hours) for hours in (1, 2, 3, 30, 31, 55, 24 * 40)]
     kept = retained(backups, Retention(keep_last=2, keep_daily_days=7), NOW)

@@ -12,7 +12,7 @@ import pytest
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin.servers import list_servers
-from local_mcp_gateway.store import cache, queries
+from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import Member, Prefix, ProfileDefinition, ToolSetting
 from tests.gateway.http.test_streams import WATCHED, subscribe
 from tests.gateway.processes import alive
@@ -59,8 +59,8 @@ async def test_other_time_outs_and_payloads_are_in_force_for_the_next_call(tmp_p
         assert "did not answer within 0.5 s" in failed["message"]
         await running.heard("call.finished", status="error")
         await running.gateway.calls.flush()
-        newest = (await cache.list_calls(running.database, limit=1))[0]
-        assert newest.request == '{"name": "sleep", "arguments": {"seconds": 30}}'
+        *_, (request,) = await running.database.fetch_all("SELECT request FROM debug_logs")
+        assert request == '{"name": "sleep", "arguments": {"seconds": 30}}'
         await running.gateway.reload(QUICK)
         assert await use(running, "pid") == pid  # the connection has stayed
 
@@ -196,12 +196,12 @@ async def test_calls_are_written_to_the_database_without_their_payloads(tmp_path
         await use(running, "echo", secret="s3cret")
         await use(running, "fail")
         await running.gateway.calls.flush()
-        failed, ok = await cache.list_calls(running.database, limit=2)
-        assert (ok.server, ok.method, ok.target, ok.status) == ("plain", "tools/call", "echo", "ok")
-        assert (failed.status, failed.error) == ("error", "-32050 failed")
-        assert ok.duration_us > 0
-        assert ok.request is None
-        assert ok.response is None
+        ok, failed = await running.database.fetch_all(
+            "SELECT server, method, target, status, error, duration_us > 0, request, response"
+            " FROM debug_logs"
+        )
+        assert tuple(ok) == ("plain", "tools/call", "echo", "ok", None, 1, None, None)
+        assert tuple(failed)[3:5] == ("error", "-32050 failed")
 
 
 @pytest.mark.parametrize("column", ["args", "env", "headers", "sandbox"])

@@ -9,7 +9,7 @@ import pytest
 
 from local_mcp_gateway.errors import DoubleQuotedString
 from local_mcp_gateway.migrate.apply import Observer
-from local_mcp_gateway.migrate.double_quotes import find_double_quoted, refuse_double_quoted
+from local_mcp_gateway.migrate.double_quotes import double_quoted, find_double_quoted
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import Statement, split
@@ -49,7 +49,8 @@ class Refuser(Observer):
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
     ) -> None:
-        refuse_double_quoted(connection, migration, statement)
+        if (found := double_quoted(connection, migration, statement)) is not None:
+            raise found
 
 
 def replay_refusing(shop: Workshop) -> None:
@@ -75,8 +76,7 @@ def test_a_file_is_named_with_its_folder_where_each_has_one(tmp_path: Path) -> N
     file.parent.mkdir()
     file.write_text('CREATE TABLE a(x CHECK ("x" <> "y"));')
     [migration] = read_folder(tmp_path).migrations
-    with (
-        replay(()) as connection,
-        pytest.raises(DoubleQuotedString, match=r"^20240101000000_a/migration\.sql, line 1"),
-    ):
-        refuse_double_quoted(connection, migration, migration.statements[0])
+    with replay(()) as connection:
+        found = double_quoted(connection, migration, migration.statements[0])
+    assert found is not None
+    assert found.message.startswith("20240101000000_a/migration.sql, line 1")

@@ -387,7 +387,6 @@ def retained(
     policy: Retention,
     now: datetime,
     *,
-    good: str | None = None,
     refused: bool = False,
 ) -> tuple[Backup, ...]:
     """Return the backups to keep, newest first. Pure.
@@ -395,17 +394,15 @@ def retained(
     Whatever the policy says these stay: the newest, the newest made before a migration, and the last one
     from before the newest migration that any backup holds (later ones may all be of attempts that
     failed). After a `refused` start these stay for each of the newest five migrations: it brought
-    nothing for which they could go. `good` names the newest that was just read back whole, which stays
-    too: the newest may have been damaged since it was made.
+    nothing for which they could go.
     """
     ordered = sorted(backups, key=_age, reverse=True)
     distinct = list({backup.sha256: backup for backup in reversed(ordered)}.values())
     distinct.sort(key=_age, reverse=True)
-    kept: set[str | None] = {backup.name for backup in distinct[: max(policy.keep_last, 1)]}
+    kept = {backup.name for backup in distinct[: max(policy.keep_last, 1)]}
     kept |= {backup.name for backup in _one_a_day(distinct, policy.keep_daily_days, now)}
     kept |= {backup.name for backup in [b for b in ordered if b.last_before is not None][:1]}
     kept |= {backup.name for backup in _before_migrations(ordered, REFUSED_KEEPS if refused else 1)}
-    kept |= {good}
     return tuple(backup for backup in ordered if backup.name in kept)
 
 
@@ -436,11 +433,10 @@ def prune(
     policy: Retention,
     now: datetime,
     *,
-    good: str | None = None,
     refused: bool = False,
 ) -> tuple[Backup, ...]:
     """Remove the backups that the policy does not keep; return them."""
-    kept = {backup.name for backup in retained(backups, policy, now, good=good, refused=refused)}
+    kept = {backup.name for backup in retained(backups, policy, now, refused=refused)}
     removed = tuple(backup for backup in backups if backup.name not in kept)
     remove_backups(removed)
     return removed

@@ -41,8 +41,6 @@ from local_mcp_gateway.backup import (
     swap,
 )
 from local_mcp_gateway.database import (
-    UNWATCHED,
-    Run,
     has_content,
     lock_path,
     open_immutable,
@@ -152,7 +150,7 @@ def identify_guarded(context: GuardContext) -> str:
         return identify(context)
 
 
-def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = UNWATCHED) -> Backup:
+def find_to_restore(database: Path, name: str, folder: Path | None) -> Backup:
     """Return the backup of that name, the replaced database, or what is in any other database file.
 
     Raises as `find_backup` does.
@@ -163,17 +161,17 @@ def find_to_restore(database: Path, name: str, folder: Path | None, run: Run = U
             if any(side.exists() for side in side_files(aside)):
                 raise BackupForeign(f"{aside.name} was damaged when it was replaced.")
             made = datetime.fromisoformat(aside.stem.rpartition("replaced-")[2])
-            return _as_backup(database, aside, made, run)
+            return _as_backup(database, aside, made)
     try:
         return find_backup(database, name, folder)
     except (NoSuchBackup, BackupForeign):
         file = Path(name)
         if not file.is_file() or file.suffix == ".json" or file.with_suffix(".json").exists():
             raise
-        return _copy_as_backup(database, file.resolve(), run)
+        return _copy_as_backup(database, file.resolve())
 
 
-def _copy_as_backup(database: Path, file: Path, run: Run) -> Backup:
+def _copy_as_backup(database: Path, file: Path) -> Backup:
     """Describe a plain copy that somebody made of a database; raises BackupForeign if it is not whole."""
     if file == database.resolve():
         raise UsageProblem(f"{file} is the database itself.", hint="Give a copy of it.")
@@ -184,10 +182,10 @@ def _copy_as_backup(database: Path, file: Path, run: Run) -> Backup:
                 hint="Open it once with a program that uses SQLite, or copy it with `.backup`.",
             )
     made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    return _as_backup(database, file, made, run)
+    return _as_backup(database, file, made)
 
 
-def _as_backup(database: Path, file: Path, made: datetime, run: Run) -> Backup:
+def _as_backup(database: Path, file: Path, made: datetime) -> Backup:
     """Describe a file without a manifest as a backup; a restore checks the file itself."""
     with named_failures(file, doing="read"), closing(open_immutable(file)) as reader:
         ledger = Ledger(reader)
@@ -195,7 +193,7 @@ def _as_backup(database: Path, file: Path, made: datetime, run: Run) -> Backup:
             path=file,
             name=file.stem,
             bytes=file.stat().st_size,
-            sha256=file_hash(file, run=run),
+            sha256=file_hash(file),
             created_at=iso(made),
             before=None,
             fingerprint=ledger.fingerprint(),

@@ -92,15 +92,6 @@ def double_quoted(
     )
 
 
-def refuse_double_quoted(
-    connection: sqlite3.Connection, migration: Migration, statement: Statement
-) -> None:
-    """Raise DoubleQuotedString for a finding that the file does not accept; an `apply` inspector."""
-    found = double_quoted(connection, migration, statement)
-    if found is not None:
-        raise found
-
-
 def _fallen(connection: sqlite3.Connection, sql: str, doubles: list[Token]) -> list[Token]:
     """Return the tokens that give "no such column", restoring each before going on."""
     fallen: list[Token] = []

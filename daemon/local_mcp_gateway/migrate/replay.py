@@ -27,7 +27,6 @@ def replay(
     migrations: Iterable[Migration],
     *,
     prepare: Callable[[sqlite3.Connection], None] | None = None,
-    run: Run = UNWATCHED,
     schema_only: bool = False,
 ) -> Iterator[sqlite3.Connection]:
     """Open a database in memory with these migrations applied.
@@ -39,7 +38,7 @@ def replay(
     with closing(open_scratch()) as connection:
         if prepare is not None:
             prepare(connection)
-        replay_on(connection, migrations, run=run, schema_only=schema_only)
+        replay_on(connection, migrations, schema_only=schema_only)
         yield connection
 
 

@@ -34,9 +34,9 @@ def log_path(database: Path) -> Path:
     return _beside(database, ".log.jsonl")
 
 
-def wants_log(environment: Mapping[str, str] = os.environ) -> bool:
+def wants_log() -> bool:
     """Tell whether the environment names a folder for the log."""
-    return _given(LOGS, environment) is not None
+    return _given(LOGS, os.environ) is not None
 
 
 def prepare_socket_path(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
@@ -73,9 +73,9 @@ def socket_address(path: Path) -> Iterator[str]:
         os.close(folder)
 
 
-def runtime_folder(database: Path, environment: Mapping[str, str] = os.environ) -> Path:
+def runtime_folder(database: Path) -> Path:
     """Return the folder for files that only matter while the gateway runs."""
-    given = _given(RUNTIME, environment) or _given("XDG_RUNTIME_DIR", environment)
+    given = _given(RUNTIME, os.environ) or _given("XDG_RUNTIME_DIR", os.environ)
     return given or database.resolve().parent
 
 

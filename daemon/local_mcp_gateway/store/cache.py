@@ -10,7 +10,7 @@ from local_mcp_gateway.store.audit import NOT_AUDITED, of_call, save_audit
 from local_mcp_gateway.store.model import KEPT_NAMES, CallRecord, CatalogEntry, CatalogKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.database import ConnectionPool, Row
+    from local_mcp_gateway.database import ConnectionPool
 
 _CALL_COLUMNS = (
     "created_at, profile, server, method, target, status, error, duration_us, request_bytes,"
@@ -118,11 +118,3 @@ async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, k
             " WHERE name = ?",
             list(used.values()),
         )
-
-
-async def list_calls(database: ConnectionPool, *, limit: int) -> tuple[CallRecord, ...]:
-    """Return the newest calls, newest first."""
-    rows: list[Row] = await database.fetch_all(
-        f"SELECT {_CALL_COLUMNS} FROM debug_logs ORDER BY id DESC LIMIT ?", (limit,)
-    )
-    return tuple(CallRecord(*row) for row in rows)

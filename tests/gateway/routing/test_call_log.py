@@ -20,7 +20,6 @@ from local_mcp_gateway.gateway.routing.call_log import (
     target_text,
 )
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.store.cache import list_calls
 from local_mcp_gateway.store.model import CallRecord
 from tests.gateway.support import QUICK, create_database
 
@@ -57,9 +56,11 @@ async def test_the_oldest_payloads_go_while_the_database_does_not_write(tmp_path
             log.add(CALL._replace(duration_us=number, request=body, response=body))
             log.add(CALL._replace(duration_us=number))
         await log.flush()
-        kept = await list_calls(database, limit=10_000)
-        with_payload = [call.duration_us for call in kept if call.request is not None]
-        assert with_payload == list(range(999, 999 - 128, -1)), "128 pairs of 64 KiB are 16 MiB"
+        rows = await database.fetch_all(
+            "SELECT duration_us FROM debug_logs WHERE request IS NOT NULL ORDER BY id"
+        )
+        with_payload = [number for (number,) in rows]
+        assert with_payload == list(range(1000 - 128, 1000)), "128 pairs of 64 KiB are 16 MiB"
         assert log.counts["s", "tools/call", "ok"] == 2000
 
 

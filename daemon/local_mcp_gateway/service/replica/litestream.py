@@ -46,6 +46,7 @@ ASK_S: Final = 3.0
 """Time limit of one request over its socket."""
 LISTEN_POLL_S: Final = 0.02
 LIST_S: Final = 60.0
+FETCH_S: Final = 3600.0
 WHOLE: Final = 9
 """Litestream's level of whole copies."""
 _LAUNCH: Final = """
@@ -365,7 +366,6 @@ def fetch(
     *,
     moment: datetime | None = None,
     txid: int | None = None,
-    timeout_s: float = 3600.0,
 ) -> None:
     """Write the database as it was at a moment (or after a transaction) to a file that is not there yet.
 
@@ -387,5 +387,5 @@ def fetch(
             target,
             *("restore", "-json", "-no-expand-env", "-config", config, *when, *which_one),
             *("-o", str(output), "/replica.db"),
-            timeout_s=timeout_s,
+            timeout_s=FETCH_S,
         )

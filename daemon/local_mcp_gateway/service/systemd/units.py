@@ -19,7 +19,7 @@ from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.service.secrets import CREDENTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 SERVICE = "local-mcp-gateway.service"
 SOCKET = "local-mcp-gateway.socket"
@@ -45,9 +45,9 @@ class Installation:
     systemd: int
 
 
-def unit_folder(environment: Mapping[str, str] = os.environ) -> Path:
+def unit_folder() -> Path:
     """Return the folder of the user's own units; it need not exist."""
-    home = Path(environment.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
     return home / "systemd" / "user"
 
 
