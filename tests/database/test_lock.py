@@ -231,14 +231,6 @@ def test_the_lock_file_is_private_and_stays(tmp_path: Path) -> None:
     assert lock_path(database).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with (
-        pytest.raises(DatabasePathProblem, match="does not exist"),
-        DatabaseLock(tmp_path / "no" / "a.db"),
-    ):
-        pass
-
-
 def test_a_lock_file_with_rubbish_in_it_is_an_unknown_holder(tmp_path: Path) -> None:
     lock_path(tmp_path / "a.db").write_text("{not json")
     assert read_holder(tmp_path / "a.db") is None

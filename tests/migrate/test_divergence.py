@@ -193,12 +193,6 @@ def test_a_deleted_file_is_taken_back_at_a_start_only_if_dev_mode_applied_it(
     assert met.taken_back(at_start=True) == ("0001_two",)
 
 
-def test_what_production_applied_is_taken_back_on_a_save_only(met: Met) -> None:
-    met.applied(in_dev=False).delete("0001_two")
-    assert met.taken_back() == ("0001_two",)
-    assert met.divergence(at_start=True) is None
-
-
 def test_one_migration_of_production_keeps_those_of_dev_mode_at_a_start(tmp_path: Path) -> None:
     met = Met(tmp_path)
     met.add("0000_one", ONE)

@@ -44,17 +44,6 @@ async def test_a_log_message_of_a_call_reaches_its_client(tmp_path: Path) -> Non
         assert told["params"] == {"level": "warning", "data": "be careful"}
 
 
-async def test_a_server_asks_the_client_whose_call_runs(tmp_path: Path) -> None:
-    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
-
-        async def roots(context: Any) -> types.ListRootsResult:
-            return types.ListRootsResult(roots=[types.Root(uri="file:///home/me")])  # type: ignore[arg-type]
-
-        async with Client(running.url, mode="legacy", list_roots_callback=roots) as client:
-            answer = await client.call_tool("ask", {"method": "roots/list"})
-            assert "file:///home/me" in str(answer.content)
-
-
 async def test_a_client_is_not_asked_what_it_cannot_answer(tmp_path: Path) -> None:
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         async with Client(running.url, mode="legacy") as client:
