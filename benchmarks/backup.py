@@ -32,7 +32,7 @@ PHASES = (
     "apply",
     "verify",
     "commit",
-    "settle",
+    "durable",
 )
 
 

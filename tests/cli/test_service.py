@@ -43,7 +43,7 @@ def test_startup_shows_phases_what_was_applied_and_the_backup(shipped: Place) ->
     names = [phase["name"] for phase in start["phases"]]
     assert names == [
         "process", "lock", "check", "resolve", "backup", "rehearse", "apply and verify",
-        "commit and settle", "gateway", "ready",
+        "commit, durable", "gateway", "ready",
     ]  # fmt: skip
     assert start["duration_ms"] >= sum(phase["duration_ms"] for phase in start["phases"]) - 1
     shown = shipped.run("startup", "--last", "2").stdout

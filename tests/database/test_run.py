@@ -17,7 +17,7 @@ from local_mcp_gateway.errors import Interrupted
         (("backup", 1 << 20, 4 << 20), ("backing up 4.0 MiB", 25)),
         (("rehearse 0001_a", 0, 1), ("rehearsing 0001_a", None)),
         (("apply 0002_b", 1, 3), ("applying 0002_b, 2 of 3", None)),
-        (("settle", 0, 0), ("committing and checking the result", None)),
+        (("durable", 0, 0), ("committing and checking the result", None)),
         (("else", 0, 0), ("else", None)),
     ],
 )

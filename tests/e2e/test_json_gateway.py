@@ -281,7 +281,7 @@ def test_a_start_and_a_reload_are_told_as_the_log_tells_them(shipped: Place, sai
     assert start["upstreams"][0]["connected_ms"] > start["duration_ms"]
     assert [phase["name"] for phase in phases] == [
         "process", "lock", "check", "resolve", "backup", "rehearse", "apply and verify",
-        "commit and settle", "gateway", "ready",
+        "commit, durable", "gateway", "ready",
     ]  # fmt: skip
     begins = 0.0
     for phase in phases:

@@ -69,7 +69,7 @@ def test_every_command_is_flushed_and_read_back(
     assert content(notes.database) != before
     phases = list(run.phases.durations_ms)
     assert phases[:4] == ["lock", "probe", "check", "hold"]
-    assert phases[-2:] == ["commit", "settle"]
+    assert phases[-2:] == ["commit", "durable"]
 
 
 @WRITERS
@@ -99,7 +99,7 @@ def test_what_a_block_does_not_commit_is_rolled_back(notes: Place) -> None:
         transaction.connection.execute("DELETE FROM notes")
         transaction.connection.execute("INSERT INTO notes (body) VALUES ('not kept')")
     assert content(notes.database) == before
-    assert "settle" not in run.phases.durations_ms
+    assert "durable" not in run.phases.durations_ms
 
 
 def test_an_error_of_sqlite_in_the_block_is_a_situation_and_nothing_is_changed(

@@ -36,7 +36,7 @@ async def test_a_stream_begins_with_what_happened_while_its_page_was_on_its_way(
         await left.wait()
         return {"type": "http.disconnect"}
 
-    live.hear("call.finished")
+    live.on_event("call.finished")
     stream = live.stream(receive)
     told = [await anext(stream), await anext(stream)]
     left.set()

@@ -157,7 +157,7 @@ def _open_unwritable(path: Path) -> sqlite3.Connection:
     """
     if (log := _log_of(path)) is not None:
         raise DatabasePathProblem(
-            f"{log} has changes that can only be read where this user may write beside {path.name}.",
+            f"{log} has changes that can only be read where this user may write next to {path.name}.",
             hint="Copy both into a folder that can be written, and give the copy with --database.",
             path=str(path),
         )

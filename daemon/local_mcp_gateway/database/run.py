@@ -29,7 +29,7 @@ PHASES: Final = {
     "copy": "copying",
     "rehearse": "rehearsing",
     "apply": "applying",
-    "settle": "committing and checking the result",
+    "durable": "committing and checking the result",
 }
 """What the phases are called where a person reads them."""
 

@@ -298,7 +298,7 @@ class Gateway:
     async def settle_tokens(self, server: ServerDefinition) -> None:
         """Wait for a refresh of the server's tokens that is under way."""
         if (source := self._sources.get(server.id)) is not None:
-            await source.settle()
+            await source.store_refreshed()
 
     def sign_in_changed(self, server: ServerDefinition, *, signed_in: bool) -> None:
         """Use the new tokens of a server, or none from now on.
@@ -429,4 +429,4 @@ class Gateway:
     async def _close(self) -> None:
         await self._reaper.close()
         for source in self._sources.values():
-            await source.settle()
+            await source.store_refreshed()

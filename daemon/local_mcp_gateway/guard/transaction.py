@@ -103,7 +103,7 @@ def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
         state=found.state,
         complete=found.complete,
         bytes=found.bytes,
-        swept=len(gone),
+        removed=len(gone),
         duration_ms=context.phases.ms("probe"),
     )
     if found.state != "new":
@@ -368,7 +368,7 @@ def reading_backup(
 
 def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction, *, full: bool) -> None:
     """Flush file and folder, and read the result back before success is reported."""
-    context.phases.begin("settle")
+    context.phases.begin("durable")
     make_durable(context.database, serving=context.serving)
     with _told_as_committed(context):
         _read_back(context, transaction.fingerprint, full=full)
@@ -391,7 +391,7 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
     Checked in full only if it was before: damage that was there already is not reported as new.
     """
     # It is committed: nothing stops this check, and its progress is that of the whole phase.
-    run = Run(progress=lambda *_: context.progress("settle", 0, 0))
+    run = Run(progress=lambda *_: context.progress("durable", 0, 0))
     limit_s = context.policy.quick_check_limit_s
     with reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=run)

@@ -60,14 +60,14 @@ def find_double_quoted(connection: sqlite3.Connection, statement: Statement) -> 
             for token in doubles
             if token.start >= query_from
         ]
-    fallen = _fallen(connection, sql, doubles)
+    unresolved = _unresolved(connection, sql, doubles)
     offset = query_from or 0
     return tuple(
         Finding(
             token.identifier,
             statement.line + statement.text.count("\n", 0, token.start + offset),
         )
-        for token in fallen
+        for token in unresolved
     )
 
 
@@ -92,22 +92,22 @@ def double_quoted(
     )
 
 
-def _fallen(connection: sqlite3.Connection, sql: str, doubles: list[Token]) -> list[Token]:
+def _unresolved(connection: sqlite3.Connection, sql: str, doubles: list[Token]) -> list[Token]:
     """Return the tokens that give "no such column", restoring each before going on."""
-    fallen: list[Token] = []
+    unresolved: list[Token] = []
     while True:
-        strict = _rewritten(sql, [token for token in doubles if token not in fallen])
+        strict = _rewritten(sql, [token for token in doubles if token not in unresolved])
         try:
             connection.execute(f"EXPLAIN {strict}").fetchall()
         except sqlite3.Error as error:
             match = _NO_COLUMN.match(str(error))
             name = match.group(1).lower() if match else None
-            more = [t for t in doubles if t not in fallen and t.identifier.lower() == name]
+            more = [t for t in doubles if t not in unresolved and t.identifier.lower() == name]
             if not more:
                 return []
-            fallen += more
+            unresolved += more
         else:
-            return sorted(fallen, key=lambda token: token.start)
+            return sorted(unresolved, key=lambda token: token.start)
 
 
 def _rewritten(sql: str, strict: list[Token]) -> str:

@@ -75,7 +75,7 @@ class NewFile:
     source: str
     up: bytes | None
     down: bytes | None = None
-    beside: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     """Further files that the new ones replace."""
 
 
@@ -220,8 +220,8 @@ def _read_diesel(file: Path) -> NewFile:
     if _DIESELS_NO_TRANSACTION.search(texts.get("metadata.toml", b"")):
         sql = up.decode(errors="surrogateescape")
         up = _without_transaction(file, sql).encode(errors="surrogateescape")
-    beside = tuple(f"{folder.name}/{name}" for name in texts)
-    return NewFile(folder.name, f"{folder.name}/up.sql", up, down if down.strip() else None, beside)
+    others = tuple(f"{folder.name}/{name}" for name in texts)
+    return NewFile(folder.name, f"{folder.name}/up.sql", up, down if down.strip() else None, others)
 
 
 def _without_transaction(file: Path, sql: str) -> str:
@@ -269,7 +269,7 @@ def _place(path: Path, file: NewFile) -> None:
     """Write the files of one migration; keep the original first."""
     if file.up is None:
         return
-    replaced = [name for name in (file.source, *file.beside) if name != f"{file.tag}.sql"]
+    replaced = [name for name in (file.source, *file.others) if name != f"{file.tag}.sql"]
     for name in {file.source, *replaced}:
         _keep(path, name)
     if file.down is not None:

@@ -196,8 +196,8 @@ def _import(name: str) -> ModuleType:
     is_file = file.suffix == ".py"
     if is_file and not file.is_file():
         raise SchemaProblem(f"There is no schema module {name}.", hint="Give an existing file.")
-    beside = str(file.resolve().parent if is_file else Path.cwd())
-    sys.path.insert(0, beside)
+    search_folder = str(file.resolve().parent if is_file else Path.cwd())
+    sys.path.insert(0, search_folder)
     try:
         return _load(file) if is_file else importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a module can raise anything
@@ -211,8 +211,8 @@ def _import(name: str) -> ModuleType:
             ) from None
         raise SchemaProblem(_own_line(name, error), hint=_SUGGESTION) from None
     finally:
-        if beside in sys.path:
-            sys.path.remove(beside)
+        if search_folder in sys.path:
+            sys.path.remove(search_folder)
 
 
 def _load(file: Path) -> ModuleType:

@@ -234,9 +234,9 @@ class RunningService:
         """Update the status line when upstreams connect and disconnect."""
         del fields
         if self._studio is not None:
-            self._studio.live.hear(event)
+            self._studio.live.on_event(event)
         if self._copier is not None:
-            self._copier.hear(event)
+            self._copier.on_event(event)
         if self._serving and event in _CHANGES_STATUS:
             self.notifier.status(self.summary())
 

@@ -246,7 +246,7 @@ def status_of(settings: Settings) -> dict[str, Any] | None:
 
 
 class Copier:
-    """Copies backups while the gateway serves. Made and run on the event loop; `hear` is for any thread."""
+    """Copies backups while the gateway serves. Made and run on the event loop; `on_event` is for any thread."""
 
     def __init__(
         self, settings: Callable[[], Settings], options: Sequence[str], emit: Emit
@@ -260,7 +260,7 @@ class Copier:
         """Return what is off the machine, as of the last look; None where no copies are wanted."""
         return self._status
 
-    def hear(self, event: str) -> None:
+    def on_event(self, event: str) -> None:
         """Look at once after a backup, and after new settings."""
         if event in {"backup.created", "service.reloaded"}:
             self._loop.call_soon_threadsafe(self._news.set)

@@ -33,7 +33,7 @@ _BEGINS = {
     "backup.created": "rehearse",
     "backup.reused": "rehearse",
     "migration.rehearsed": "apply",
-    "guard.verified": "settle",
+    "guard.verified": "durable",
     "guard.ready": "serve",
 }
 """The event that begins a phase → the phase."""
@@ -44,7 +44,7 @@ _WORDS = {
     "prepare": "comparing migrations",
     "rehearse": "rehearsing the pending migrations",
     "apply": "applying the pending migrations",
-    "settle": "committing and checking the result",
+    "durable": "committing and checking the result",
     "serve": "starting the gateway",
 }
 """What is shown when a phase begins; its progress is told in the words of the guard."""

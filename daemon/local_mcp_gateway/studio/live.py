@@ -54,7 +54,7 @@ class Live:
         self._heard: dict[str, float] = {}
         """Kind → when it changed last."""
 
-    def hear(self, event: str) -> None:
+    def on_event(self, event: str) -> None:
         """Take an event of the log."""
         if (kind := KINDS.get(event)) is not None:
             self._heard[kind] = time.monotonic()

@@ -64,7 +64,7 @@ def test_an_item_is_repaired_where_only_one_repair_is_possible(
 ) -> None:
     found = validated(kind, item)
     assert [json.loads(each.raw) for each in found.items] == [repaired]
-    assert found.told == ()
+    assert found.problems == ()
 
 
 LEFT_OUT = [
@@ -127,7 +127,7 @@ def test_of_a_member_that_stands_twice_only_the_last_is_listed(twice: bytes) -> 
     assert json.loads(found.raw, object_pairs_hook=len) == json.loads(
         twice, object_pairs_hook=lambda pairs: len(dict(pairs))
     )
-    assert validate(TOOLS, [Item("odd", twice)]).told == (
+    assert validate(TOOLS, [Item("odd", twice)]).problems == (
         "'odd' has a member that appears twice: the last one counts",
     )
 

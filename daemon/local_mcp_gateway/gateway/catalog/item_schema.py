@@ -68,24 +68,26 @@ _LIKE_CLIENTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The items that clients can read, and what is told about the others."""
+    """The items that clients can read, and what is wrong with the others."""
 
     items: tuple[Item, ...]
-    told: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
     """Repair each item or leave it out; one that only stateless clients can read is marked so."""
     handshake = _schema(versions.NEWEST_HANDSHAKE)
     valid: list[Item] = []
-    told: list[str] = []
+    problems: list[str] = []
     for item in items:
         if _too_deep(item.raw):
-            told.append(f"{item.key!r} is left out: it is nested deeper than {MOST_LEVELS} levels")
+            problems.append(
+                f"{item.key!r} is left out: it is nested deeper than {MOST_LEVELS} levels"
+            )
             continue
         own = item.raw if _is_plain(item.raw) else _rewritten(item.raw)
         if own is not item.raw and _has_twice(item.raw):
-            told.append(f"{item.key!r} has a member that appears twice: the last one counts")
+            problems.append(f"{item.key!r} has a member that appears twice: the last one counts")
         raw, fault = handshake.read(_DEFINITIONS[kind], own)
         if fault is None:
             valid.append(item if raw is item.raw else replace(item, raw=raw))
@@ -93,10 +95,12 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
         raw, worse = _schema(versions.NEWEST_MODERN).read(_DEFINITIONS[kind], own)
         if worse is None:
             valid.append(replace(item, raw=raw, modern_only=True))
-            told.append(f"{item.key!r} is only for clients of {versions.NEWEST_MODERN}: {fault}")
+            problems.append(
+                f"{item.key!r} is only for clients of {versions.NEWEST_MODERN}: {fault}"
+            )
         else:
-            told.append(f"{item.key!r} is left out: {worse}")
-    return Validated(tuple(valid), tuple(told))
+            problems.append(f"{item.key!r} is left out: {worse}")
+    return Validated(tuple(valid), tuple(problems))
 
 
 def readable_capabilities(declared: Mapping[str, Any]) -> dict[str, Any]:

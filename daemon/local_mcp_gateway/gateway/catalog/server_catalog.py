@@ -102,7 +102,7 @@ class ServerCatalog:
         """Approvals that are not in the database yet."""
         self._hold = hold
         self._hold_new = hold_new
-        self._met = False
+        self._was_listed = False
         """Whether the server has ever listed its tools: only then does another one count as new."""
 
     def judge_by(self, *, hold: bool, hold_new: bool) -> None:
@@ -112,13 +112,13 @@ class ServerCatalog:
     def restore_from_cache(self, lists: Lists, approved: Mapping[str, bytes]) -> tuple[str, ...]:
         """Load the lists from the database; return the tools that differ from their approval."""
         self.lists, self.approved = {**dict.fromkeys(LISTS, ()), **lists}, approved
-        self._met = CatalogKind.TOOLS in lists
+        self._was_listed = CatalogKind.TOOLS in lists
         return self._judge()
 
     def copy(self, other: ServerCatalog) -> None:
         """Take over everything that another catalog of the same server holds."""
         self.lists, self.approved, self.held = other.lists, other.approved, other.held
-        self.unsaved, self._met = set(other.unsaved), other._met
+        self.unsaved, self._was_listed = set(other.unsaved), other._was_listed
 
     def share(self, other: ServerCatalog) -> None:
         """Hold the lists only once if another catalog shows the same."""
@@ -138,26 +138,26 @@ class ServerCatalog:
             item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
         } & self.held
         altered = tuple(name for name in self._judge() if name not in told)
-        self._met = True
+        self._was_listed = True
         return CatalogDiff(changed, visible, altered)
 
     def approve(self, approved: Mapping[str, bytes]) -> bool:
         """Take over approvals by the user; return whether the set of held tools has changed."""
         held = self.held
         self.approved = {**self.approved, **approved}
-        self._met = self._met or bool(approved)
+        self._was_listed = self._was_listed or bool(approved)
         self._judge()
         return self.held != held
 
     def holds(self, tool: str) -> bool:
         """Return whether a tool is held. With `hold_new` so is one that the server does not list."""
-        new = self._hold_new and self._met and tool not in self.approved
+        new = self._hold_new and self._was_listed and tool not in self.approved
         return new or tool in self.held
 
     def _judge(self) -> tuple[str, ...]:
         tools = (self.lists or {}).get(CatalogKind.TOOLS, ())
         verdict = judge(
-            self.approved, tools, hold=self._hold, hold_new=self._hold_new and self._met
+            self.approved, tools, hold=self._hold, hold_new=self._hold_new and self._was_listed
         )
         self.approved = verdict.approved
         self.unsaved.update(verdict.fresh)

@@ -40,19 +40,21 @@ def shared(clients: Iterable[bytes]) -> dict[str, Any]:
     return {**common, **MEDIATED}
 
 
-def differs(told: bytes, capabilities: bytes, extensions: tuple[str, ...] | None = None) -> bool:
+def differs(
+    declared: bytes, capabilities: bytes, extensions: tuple[str, ...] | None = None
+) -> bool:
     """Return whether a client has other capabilities than its server was told; or only these extensions."""
-    if told == capabilities:
+    if declared == capabilities:
         return False
     if extensions is None:
-        return _known(told) != _known(capabilities)
-    either = [_extensions(told), _extensions(capabilities)]
+        return _known(declared) != _known(capabilities)
+    either = [_extensions(declared), _extensions(capabilities)]
     return any(either[0].get(name) != either[1].get(name) for name in extensions)
 
 
-def beyond(told: bytes, capabilities: bytes) -> bool:
+def beyond(declared: bytes, capabilities: bytes) -> bool:
     """Return whether a client answers requests that its server was not told it may send."""
-    known, own = _known(told), _known(capabilities)
+    known, own = _known(declared), _known(capabilities)
     return any(
         name not in known or not own[name].keys() <= known[name].keys()
         for name in DECLARED & own.keys()

@@ -115,8 +115,8 @@ def missed_warning(lost: int) -> bytes:
     """Return the log message about missed messages."""
     missed = counted(lost, "message")
     data = f"{missed} could not be kept for you: you read too slowly, or came back too late"
-    told = {"level": "warning", "logger": "local-mcp-gateway", "data": data}
-    return notification("notifications/message", encode(told))
+    params = {"level": "warning", "logger": "local-mcp-gateway", "data": data}
+    return notification("notifications/message", encode(params))
 
 
 def resync_messages(lost: int, watched: Iterable[str]) -> list[bytes]:

@@ -92,7 +92,7 @@ class TokenSource:
         if self._stored is None:
             self._kept = None
 
-    async def settle(self) -> None:
+    async def store_refreshed(self) -> None:
         """Wait for a refresh that is under way, and store its tokens: they must not be lost."""
         if self._renewing is None and self._stored is not None:
             self._begin(self._save)

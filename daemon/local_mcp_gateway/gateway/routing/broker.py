@@ -127,10 +127,10 @@ class Broker:
         sharing = [each for each in self._sessions if each.profile in profiles and each.is_used]
         if sharing and upstream.lists_differ:
             return msgspec.Raw(sharing[0].capabilities)  # who differs from it does not share
-        told = shared(session.capabilities for session in sharing)
+        declared = shared(session.capabilities for session in sharing)
         if upstream.definition.share is Share.ALWAYS:
-            return {name: value for name, value in told.items() if name != "roots"}
-        return told
+            return {name: value for name, value in declared.items() if name != "roots"}
+        return declared
 
     def introduce(self, session: Session) -> None:
         """Tell servers of a new client: one that nobody has called yet is reconnected for that."""
@@ -255,8 +255,8 @@ class Broker:
         profiles = self._registry.profiles_of(server)
         own = self._registry.owned
         for known in addresses_of(server, uri):
-            told = edit(params, {"uri": encode(known)}) if known != uri else params
-            message = jsonrpc.notification("notifications/resources/updated", told)
+            shown = edit(params, {"uri": encode(known)}) if known != uri else params
+            message = jsonrpc.notification("notifications/resources/updated", shown)
             for session in self._sessions:
                 served = session if server in own.get(session, {}) else None
                 watches = session.profile in profiles and known in session.subscriptions
@@ -264,7 +264,7 @@ class Broker:
                     session.enqueue_once(message)
             for stream in tuple(self.streams):
                 if stream.profile in profiles and upstream.owner is None:
-                    stream.enqueue("notifications/resources/updated", told, known)
+                    stream.enqueue("notifications/resources/updated", shown, known)
 
     async def _on_request(
         self,

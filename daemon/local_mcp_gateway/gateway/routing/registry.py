@@ -197,10 +197,10 @@ class Registry:
         for upstream in members:
             upstream.lifecycle.request()
             upstream.catalog_sync.refresh_if_stale()
-        await self._met(members, self._options.list_timeout_s)
+        await self._wait_for_lists(members, self._options.list_timeout_s)
         return self.view(profile, client, token)
 
-    async def _met(self, members: list[Upstream], patience_s: float) -> None:
+    async def _wait_for_lists(self, members: list[Upstream], patience_s: float) -> None:
         unknown = [upstream for upstream in members if upstream.awaits_lists]
         if unknown:
             with suppress(TimeoutError):
@@ -216,7 +216,7 @@ class Registry:
         members = self.members(profile)
         for upstream in members:
             upstream.lifecycle.request()
-        await self._met(members, min(INTRODUCED_S, self._options.list_timeout_s))
+        await self._wait_for_lists(members, min(INTRODUCED_S, self._options.list_timeout_s))
         return members
 
     def ttl_ms(self, profile: str, client: object, kind: CatalogKind) -> int:

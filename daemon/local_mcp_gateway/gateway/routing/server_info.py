@@ -137,21 +137,21 @@ def _told(servers: list[ServerInfo]) -> list[tuple[str, str]]:
     ]
 
 
-def instructions(told: list[tuple[str, str]]) -> str:
+def instructions(parts: list[tuple[str, str]]) -> str:
     """Return the instructions of all servers; what a client reads that cuts them has a part of each.
 
     A text that is longer than its share is continued after the others.
     """
-    if len(told) == 1:
-        return told[0][1]
+    if len(parts) == 1:
+        return parts[0][1]
     begun, rest = [], []
-    room, waiting = CUT_BYTES, len(told)
+    room, waiting = CUT_BYTES, len(parts)
     shares: dict[str, int] = {}
-    for name, text in sorted(told, key=lambda each: len(each[1].encode())):
+    for name, text in sorted(parts, key=lambda each: len(each[1].encode())):
         shares[name] = room // waiting - len(f"# {name}\n…\n\n".encode())
         room -= min(shares[name], len(text.encode())) + len(f"# {name}\n…\n\n".encode())
         waiting -= 1
-    for name, text in told:
+    for name, text in parts:
         start = _cut(text, shares[name])
         begun.append(f"# {name}\n{start}" + ("…" if len(start) < len(text) else ""))
         if len(start) < len(text):

@@ -124,8 +124,8 @@ class Sharing:
         translated = identity is not None and not identity.modern and not identity.both
         if not answers or not translated:
             return False
-        told = upstream.lifecycle.told
-        return upstream.asks or (told is not None and beyond(told, caller.capabilities))
+        declared = upstream.lifecycle.declared
+        return upstream.asks or (declared is not None and beyond(declared, caller.capabilities))
 
     def connect_own(self, session: Session) -> None:
         """Give a new client its own connection to servers whose lists may depend on its capabilities."""
@@ -137,13 +137,13 @@ class Sharing:
 
     def _differs(self, upstream: Upstream, session: Session) -> bool:
         """Return whether the server was told other capabilities, and its lists may depend on them."""
-        told, identity = upstream.lifecycle.told, upstream.identity
-        if told is None:  # not connected, or not to be told
+        declared, identity = upstream.lifecycle.declared, upstream.identity
+        if declared is None:  # not connected, or without a handshake
             return upstream.lists_differ and identity is not None and identity.alike is False
         if upstream.lists_differ:
-            return differs(told, session.capabilities)
+            return differs(declared, session.capabilities)
         return bool(upstream.extensions) and differs(
-            told, session.capabilities, upstream.extensions
+            declared, session.capabilities, upstream.extensions
         )
 
     def compare(self, own: Upstream) -> None:
@@ -158,12 +158,12 @@ class Sharing:
         if upstream.identity.alike is not None:
             return
         ends = (upstream, own)
-        told = [end.lifecycle.told for end in ends]
+        declared = [end.lifecycle.declared for end in ends]
         listed = all(e.catalog_sync.fetched.is_set() and not e.catalog_sync.faults for e in ends)
-        if not listed or None in told or told[0] == told[1]:
+        if not listed or None in declared or declared[0] == declared[1]:
             return
         alike = own.catalog.lists == upstream.catalog.lists
-        may_ask = not beyond(upstream.lifecycle.told or b"", encode(MEDIATED))
+        may_ask = not beyond(upstream.lifecycle.declared or b"", encode(MEDIATED))
         if alike and not may_ask and upstream.user in {ANYBODY, SEVERAL}:
             return  # it may keep something for those who use it
         upstream.identity.alike = alike

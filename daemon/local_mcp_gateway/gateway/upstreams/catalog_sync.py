@@ -78,7 +78,7 @@ class Fetched:
     """Lists that are still being fetched; they come with the next result."""
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def problems(self) -> tuple[str, ...]:
         """Return why the lists are missing or shown otherwise than the server sent them."""
         return tuple(dict.fromkeys((*self.faults.values(), *chain(*self.unfit.values()))))
 
@@ -142,10 +142,10 @@ def _introduction(connection: Connection) -> Fetched:
     declared = decode_any(encode(connection.identity.capabilities))
     readable = readable_capabilities(declared)
     lost = [name for name in declared if declared[name] != readable.get(name)]
-    told = [
+    problems = [
         f"its capability {name!r} is not shown as it is: clients could not read it" for name in lost
     ]
-    return Fetched(unfit={CatalogKind.INITIALIZE: tuple(told)})
+    return Fetched(unfit={CatalogKind.INITIALIZE: tuple(problems)})
 
 
 async def _undeclared(connection: Connection, kind: CatalogKind, *, ask: bool) -> Fetched:
@@ -163,11 +163,11 @@ async def _one(connection: Connection, kind: CatalogKind, timeout_s: float) -> F
     except TimeoutError:
         return Fetched(faults={kind: f"{METHODS[kind][1]} was not answered in {timeout_s:g} s"})
     valid = validate(kind, whole.items.values())
-    told = [f"{METHODS[kind][1]}: {what}" for what in (*whole.told, *valid.told)]
+    problems = [f"{METHODS[kind][1]}: {what}" for what in (*whole.problems, *valid.problems)]
     return Fetched(
         {kind: valid.items},
         {kind: min(whole.ttls_ms) / 1000} if whole.ttls_ms else {},
-        unfit={kind: tuple(told)},
+        unfit={kind: tuple(problems)},
     )
 
 
@@ -177,7 +177,7 @@ class _Pages:
 
     items: dict[str, Item] = field(default_factory=dict)
     ttls_ms: list[float] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 async def _fetch(connection: Connection, kind: CatalogKind) -> _Pages:
@@ -190,10 +190,10 @@ async def _fetch(connection: Connection, kind: CatalogKind) -> _Pages:
         if cursor is None:
             return whole
         if cursor in seen:
-            whole.told.append(f"it ends where the cursor {cursor[:100]!r} came again")
+            whole.problems.append(f"it ends where the cursor {cursor[:100]!r} came again")
             return whole
         seen.add(cursor)
-    whole.told.append(f"it ends after {MOST_PAGES} pages")
+    whole.problems.append(f"it ends after {MOST_PAGES} pages")
     return whole
 
 
@@ -221,9 +221,9 @@ async def _page(
     except MALFORMED as error:
         raise UpstreamDisconnected(f"{method} was answered with something else: {error}") from None
     if len(items) < number:
-        whole.told.append(f"{number - len(items)} of its items have no {KEYS[kind]}")
+        whole.problems.append(f"{number - len(items)} of its items have no {KEYS[kind]}")
     if value is not None and not isinstance(value, str):
-        whole.told.append("it ends where the next cursor is not a text")
+        whole.problems.append("it ends where the next cursor is not a text")
     for item in items:
         whole.items.setdefault(item.key, item)
     whole.ttls_ms += [] if ttl_ms is None else [ttl_ms]

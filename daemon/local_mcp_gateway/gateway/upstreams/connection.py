@@ -133,7 +133,7 @@ class Connection(Protocol):
     """
 
     identity: Identity
-    told: bytes | None
+    declared: bytes | None
     sign_in: SignInNeeded | None
 
     @property
@@ -233,8 +233,8 @@ class ConnectionBase:
     def __init__(self, events: Events) -> None:
         self.identity = Identity()
         self.tasks = TaskScope(events.failed)
-        self.told: bytes | None = None
-        """What the server was told that its clients can; None without a handshake."""
+        self.declared: bytes | None = None
+        """The capabilities of clients that were declared to the server; None without a handshake."""
         self.sign_in: SignInNeeded | None = None
         """Why it ended, if that was for want of a token."""
         self._events = events
@@ -248,7 +248,7 @@ class ConnectionBase:
     def introduction(self) -> bytes:
         """Return the params of our `initialize`."""
         params = self._events.initialize()
-        self.told = member(params, "capabilities")
+        self.declared = member(params, "capabilities")
         return params
 
     async def wait_closed(self) -> str:

@@ -128,10 +128,10 @@ class ConnectionLifecycle:
         return getattr(self.connection, "pid", None)
 
     @property
-    def told(self) -> bytes | None:
-        """The capabilities of clients that the connected server was told; None without a handshake."""
+    def declared(self) -> bytes | None:
+        """The capabilities of clients that were declared to the connected server; None without a handshake."""
         connection = self.connection
-        return None if connection is None or connection.lost is not None else connection.told
+        return None if connection is None or connection.lost is not None else connection.declared
 
     @property
     def is_down(self) -> bool:

@@ -309,16 +309,16 @@ class HttpConnection(ConnectionBase):
                 return
             headers = self._headers({})
 
-            async def send_hello(hello: Call) -> Answer:
-                params = hello.prepared(b'"hello"')
-                body = jsonrpc.request(hello.identity, hello.method, params)
+            async def send_initialize(call: Call) -> Answer:
+                params = call.prepared(b'"initialize"')
+                body = jsonrpc.request(call.identity, call.method, params)
                 async with self._wire.post_request(body, headers) as reply:
-                    answer = await self._wire.answer_of(reply, hello)
+                    answer = await self._wire.answer_of(reply, call)
                     if (session := reply.headers.get("Mcp-Session-Id")) is not None:
                         headers["Mcp-Session-Id"] = session.strip()
                     return answer
 
-            answer = await initialize(send_hello, self.introduction())
+            answer = await initialize(send_initialize, self.introduction())
             identity = identity_of_initialize(answer)
             identity.keeps = "Mcp-Session-Id" in headers
             headers["MCP-Protocol-Version"] = identity.version

@@ -164,9 +164,8 @@ class Upstream:
         Once it was called, it may keep what it has done.
         """
         connection = self.lifecycle.connection
-        told = None if connection is None else connection.told
-        fresh = told is not None and self.user is None and not self.busy
-        if connection and told and fresh and decode_any(told) != decode_any(encode(capabilities)):
+        unused = self.user is None and not self.busy
+        if connection and unused and _was_declared_other(connection, capabilities):
             connection.disconnect(OTHER_CLIENT)
             self.lifecycle.connect_now()
         self.lifecycle.request()
@@ -365,3 +364,10 @@ class Upstream:
         text = f"The server {self.name!r} is not available: {redact_text(reason)}"
         data = {"server": self.name, "retry_at": self.lifecycle.retry_at}
         return jsonrpc.failure(jsonrpc.UPSTREAM_UNAVAILABLE, text, data)
+
+
+def _was_declared_other(connection: Connection, capabilities: object) -> bool:
+    """Return whether other client capabilities than these were declared to the server."""
+    if not connection.declared:
+        return False
+    return bool(decode_any(connection.declared) != decode_any(encode(capabilities)))

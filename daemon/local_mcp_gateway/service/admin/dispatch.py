@@ -310,7 +310,7 @@ async def _check_server(database: ConnectionPool, gateway: Gateway, name: str) -
         "protocol": identity.version,
         "capabilities": sorted(identity.capabilities),
         "tools": len(fetched.lists.get(CatalogKind.TOOLS, ())),
-        "notes": [*map(redact_text, fetched.told), *_unfit_names(fetched)],
+        "notes": [*map(redact_text, fetched.problems), *_unfit_names(fetched)],
         "duration_ms": round((time.perf_counter() - start) * 1000, 3),
     }
 

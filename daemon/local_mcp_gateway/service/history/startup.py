@@ -38,7 +38,7 @@ _PHASES = {
     "backup.reused": "backup",
     "migration.rehearsed": "rehearse",
     "guard.verified": "apply and verify",
-    "guard.ready": "commit and settle",
+    "guard.ready": "commit, durable",
     "gateway.listening": "gateway",
     "service.ready": "ready",
 }
@@ -70,7 +70,7 @@ class StartRecord:
         began = datetime.fromtimestamp(time.time() - since_process_start_ms() / 1000, UTC)
         self._id = f"{began:%Y-%m-%dT%H:%M:%S.%fZ} {os.getpid()}"
         self._over = False
-        self._met: set[object] = set()
+        self._seen: set[object] = set()
 
     def __call__(self, event: str, /, **fields: object) -> None:
         """Write an event if it belongs to the start."""
@@ -82,9 +82,9 @@ class StartRecord:
     def _is_news(self, event: str, fields: dict[str, object]) -> bool:
         """Tell whether an event after the end still belongs to the start: the first one of each server."""
         key = (event, fields.get("server"))
-        if event not in _AFTERWARDS or key in self._met:
+        if event not in _AFTERWARDS or key in self._seen:
             return False
-        self._met.add(key)
+        self._seen.add(key)
         return True
 
 

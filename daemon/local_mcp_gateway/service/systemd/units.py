@@ -67,9 +67,9 @@ def this_command() -> tuple[str, ...]:
     script = Path(sys.argv[0])
     if script.name == "local-mcp-gateway" and script.is_absolute() and os.access(script, os.X_OK):
         return (str(script),)
-    beside = Path(sys.executable).with_name("local-mcp-gateway")
-    if os.access(beside, os.X_OK):
-        return (str(beside),)
+    script = Path(sys.executable).with_name("local-mcp-gateway")
+    if os.access(script, os.X_OK):
+        return (str(script),)
     return (sys.executable, "-m", "local_mcp_gateway")
 
 
