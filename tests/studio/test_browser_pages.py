@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.studio.chromium import (
     LARGE,
@@ -175,6 +175,51 @@ def test_nothing_moves_for_those_who_ask_for_less_motion(page: Page) -> None:
     page.emulate_media(reduced_motion="reduce")
     assert page.evaluate(moving) == 0
     page.emulate_media(reduced_motion="null")
+
+
+IN_THE_BACK = """() => {
+  Object.defineProperty(document, 'hidden', {value: true, configurable: true});
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+SEEN_AGAIN = "delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))"
+
+
+def test_any_number_of_tabs_is_open_and_one_that_comes_back_shows_what_it_missed(
+    page: Page, watched: Watched, shop: Scene
+) -> None:
+    state, newest = page.locator("#live-state"), page.locator("#live-list tbody tr").first
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.goto(PAGES["calls"])
+    expect(state).to_have_text("live")
+    page.evaluate(IN_THE_BACK)
+    before = newest.inner_text()
+    others = [watched.context.new_page() for _ in range(7)]  # a browser opens six connections
+    for other in others:
+        other.goto(PAGES["calls"])
+        expect(other.locator("#live-state")).to_have_text("live")
+        other.evaluate(IN_THE_BACK)
+    assert shop.place.run("call", "quote", "grams=500").code == 0
+    page.evaluate(SEEN_AGAIN)
+    expect(newest).not_to_have_text(before)
+    for other in others:
+        other.close()
+
+
+def test_a_page_says_that_its_login_is_over(watched: Watched, shop: Scene) -> None:
+    browser = watched.context.browser
+    assert browser is not None
+    alone = Watched(browser, watched.url)
+    page = alone.enter(shop.place.link())
+    expect(page.locator("#live-state")).to_have_text("live")
+    expect(page.locator("#ended")).to_be_hidden()
+    other = alone.context.new_page()
+    other.goto(PAGES["data"])
+    other.get_by_role("button", name="Leave").click()
+    expect(other.locator("h1")).to_have_text("The gateway runs")
+    assert shop.place.run("call", "quote", "grams=500").code == 0
+    expect(page.locator("#ended")).to_contain_text("local-mcp-gateway open")
+    expect(page.locator("#live-state")).to_have_text("signed out")
+    alone.context.close()
 
 
 def test_the_pages_work_without_their_script(watched: Watched, shop: Scene) -> None:

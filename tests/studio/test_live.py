@@ -42,3 +42,17 @@ async def test_a_stream_begins_with_what_happened_while_its_page_was_on_its_way(
     left.set()
     assert b'data: {"calls": 1}' in told[1]
     assert [part async for part in stream] == []
+
+
+async def test_a_stream_ends_with_the_session_of_its_browser() -> None:
+    live, inside, left = Live(), [True], asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    stream = live.stream(receive, lambda: bool(inside))
+    assert (await anext(stream)).startswith(b"retry")
+    inside.clear()
+    live.hear("call.finished")
+    assert [part async for part in stream] == []

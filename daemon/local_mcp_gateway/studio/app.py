@@ -147,7 +147,8 @@ class Studio:
                     403, "This form was not made by a page of this session.", "Load the page again."
                 )
         if request.parts == ("live",) and request.method == "GET":
-            return Response(kind="text/event-stream", chunks=self.live.stream(receive))
+            chunks = self.live.stream(receive, lambda: self.door.session_of(request) is not None)
+            return Response(kind="text/event-stream", chunks=chunks)
         found = self._route(request)
         if found is None:
             return await visit.page("error.html", status=404, message="There is no such page.",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.studio.http import until_left
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from local_mcp_gateway.studio.http import Receive
 
@@ -62,8 +62,10 @@ class Live:
                 changed[kind] += 1
                 woken.set()
 
-    async def stream(self, receive: Receive) -> AsyncGenerator[bytes, None]:
-        """Yield what changed until the browser leaves or the daemon stops."""
+    async def stream(
+        self, receive: Receive, is_in: Callable[[], bool] = lambda: True
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield what changed until the browser leaves, its session is over or the daemon stops."""
         # What happened while the page was on its way may not be on it.
         just_now = time.monotonic() - ON_ITS_WAY_S
         changed = Counter({kind: 1 for kind, at in self._heard.items() if at > just_now})
@@ -80,7 +82,7 @@ class Live:
             left = tasks.create_task(_left(receive, woken))
             try:
                 yield b"retry: 2000\n\n: open\n\n"
-                while not left.done() and "leave" not in changed:
+                while not left.done() and "leave" not in changed and is_in():
                     try:
                         await asyncio.wait_for(woken.wait(), KEEP_ALIVE_S)
                     except TimeoutError:

@@ -64,14 +64,20 @@ function say(chip, text) {
   }
 }
 
+function out() {
+  say("bad", "signed out");
+  if (!$("#ended")) $("#main").prepend($("#when-ended").content.cloneNode(true));
+}
+
 async function swap(kinds, force = false) {
   if (swapping) { again = new Set([...(again ?? []), ...kinds]); return; }
   const wanted = all("[data-swap]").filter((one) => one.dataset.swap.split(" ").some((kind) => kinds.has(kind)));
   if (!wanted.length) return;
   swapping = true;
   try {
-    const response = await fetch(location.href, { headers: { accept: "text/html" } });
-    if (!response.ok) return;
+    const response = await fetch(location.href).catch(() => null);  // the stream says that it is lost
+    if (response?.status === 401) out();
+    if (!response?.ok) return;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     for (const one of wanted) {
       const other = page.getElementById(one.id);
@@ -94,23 +100,42 @@ function reading() {
   return list && (paused || scrollY > 200 || list.matches(":hover") || list.contains(document.activeElement));
 }
 
+// A browser opens six connections to a host, so only a page that is seen holds a stream.
 function listen(source) {
-  const stream = new EventSource(source);
-  stream.onopen = () => say(paused ? "off" : "ok live", paused ? "paused" : "live");
-  stream.onerror = () => say("warn", "lost, trying again");
-  stream.addEventListener("changed", (event) => {
-    const counts = JSON.parse(event.data);
+  let stream;
+  const news = (counts, after) => {
     const kinds = new Set(Object.keys(counts));
     if (kinds.has("calls") && reading()) {
       gathered += counts.calls;
       fresh.hidden = false;
-      fresh.textContent = `${gathered} new`;
+      fresh.textContent = gathered ? `${gathered} new` : "Show what is new";
       kinds.delete("calls");
     }
-    // The log of calls is written once a second.
-    setTimeout(() => swap(kinds), kinds.has("calls") ? 1100 : 50);
+    setTimeout(() => swap(kinds), after);
+  };
+  const follow = () => {
+    stream = new EventSource(source);
+    stream.onopen = () => { say(paused ? "off" : "ok live", paused ? "paused" : "live"); $("#ended")?.remove(); };
+    stream.onerror = lost;
+    stream.addEventListener("changed", (event) => {
+      const counts = JSON.parse(event.data);
+      news(counts, "calls" in counts ? 1100 : 50);  // the log of calls is written once a second
+    });
+  };
+  const lost = async ({ target }) => {
+    say("warn", "lost, trying again");
+    if (target.readyState !== EventSource.CLOSED) return;  // the browser tries again by itself
+    const answer = await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401) out();
+    else setTimeout(() => { if (target === stream && !document.hidden) follow(); }, 2000);
+  };
+  document.addEventListener("visibilitychange", () => {
+    stream?.close();
+    if (document.hidden) return;
+    follow();
+    news(Object.fromEntries(all("[data-swap]").flatMap((one) => one.dataset.swap.split(" ")).map((kind) => [kind, 0])), 0);
   });
-  addEventListener("pagehide", () => stream.close());
+  if (!document.hidden) follow();
 }
 if (document.body.dataset.live && $("[data-swap]")) listen(document.body.dataset.live);
 if (pause && $("[data-gathers]")) {
