@@ -98,16 +98,22 @@ CUT_OFF = """() => {
   const named = (one) => one.getAttribute('aria-label') || one.innerText || one.name;
   const shown = [...document.querySelectorAll('button, a.btn, input[type=checkbox], input[type=radio]')]
     .filter((one) => one.checkVisibility({checkVisibilityCSS: true}));
-  return shown.filter((one) => {
+  const hidden = shown.filter((one) => {
     const box = one.getBoundingClientRect();
     const edge = one.closest('.panel')?.getBoundingClientRect().right ?? innerWidth;
     return box.right > edge || (one.matches('input') && box.width < 16);
-  }).map(named);
+  });
+  const wider = [...document.querySelectorAll('.panel:not(.drawing)')].filter((one) => one.scrollWidth > one.clientWidth);
+  return [...hidden, ...wider].map(named);
 }"""
 
 
 def cut_off(page: Page) -> list[str]:
-    """Return the buttons that the edge of their panel hides, and the boxes to tick that are squeezed."""
+    """Return the buttons and panels that are cut off, and the boxes to tick that are squeezed.
+
+    A button is behind the edge of its panel, or a panel is wider than it shows. The grid of rows and the
+    diagram scroll on purpose.
+    """
     found: list[str] = page.evaluate(CUT_OFF)
     return found
 

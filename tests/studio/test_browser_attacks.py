@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.studio.chromium import Watched
+from tests.studio.chromium import SIZES, Watched, cut_off, overflow
 from tests.studio.scene import Scene, scene
 from tests.studio.servers.desk import SCRIPT
 
@@ -155,3 +155,29 @@ def test_the_console_reads_and_does_nothing_else(page: Page, shop: Scene, sql: s
     expect(page.locator("[role=alert]")).to_be_visible()
     expect(page.get_by_label("Statement")).to_have_value(sql)
     assert shop.place.content() == before
+
+
+def test_names_of_any_length_stay_inside_the_window_and_their_panels(
+    page: Page, shop: Scene
+) -> None:
+    table, column = "t" * 180, "c" * 150
+    shop.place.write(f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, {column} TEXT)")
+    shop.place.write(f"INSERT INTO {table} VALUES (1, '{'w' * 400}')")
+    found = []
+    for path in (
+        "/studio/data",
+        f"/studio/data/{table}",
+        f"/studio/data/{table}/row?key=[1]",
+        f"/studio/data/{table}/new",
+        f"/studio/data/{table}/structure",
+        f'/studio/data/customers?where=["name","=","{"n" * 300}"]',
+        f"/studio/diagram?around={table}",
+        f"/studio/tools/default/{'x' * 200}",
+        f"/studio/sql?sql={'x' * 400}",
+    ):
+        page.goto(path)
+        for width, (_, height) in SIZES.items():
+            page.set_viewport_size({"width": width, "height": height})
+            found += [(path[:40], width, name) for name in (overflow(page), *cut_off(page)) if name]
+    page.set_viewport_size({"width": 1280, "height": 860})
+    assert found == []
