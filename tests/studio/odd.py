@@ -31,6 +31,7 @@ CREATE TABLE choosy (
   "Mood" TEXT, rank INTEGER CHECK (rank IN (1, 2) AND rank > 0), who INTEGER REFERENCES files,
   CHECK ("Mood" IN ('', 'calm') OR "Mood" IS NULL)
 );
+CREATE TABLE torn (id INTEGER PRIMARY KEY, t TEXT, r REAL);
 INSERT INTO nullkeys VALUES (NULL, 'first'), (NULL, 'second'), ('k', 'third');
 INSERT INTO choosy VALUES (1, 'open', NULL, NULL, 1, 1);
 INSERT INTO people VALUES (1, 'Ada', 1815, 'hunter2', ''), (2, '<b>Bob</b>', NULL, 'hunter3', NULL), (3, 'C''s "x"', 9, NULL, 'a' || char(13, 10) || 'b');
@@ -42,6 +43,7 @@ INSERT INTO "select ""all"" 🐘/../" VALUES ('there', 1, 'nameless');
 INSERT INTO "" VALUES (7);
 INSERT INTO computed (a) VALUES (4);
 INSERT INTO texts VALUES ('Elephants', 'grey and large'), ('Mice', 'small');
+INSERT INTO torn VALUES (1, CAST(x'610062' AS TEXT), 9e999), (2, CAST(x'c328' AS TEXT), -9e999), (3, CAST(x'00' AS TEXT), 0.1), (4, 'é', NULL);
 INSERT INTO shadowed VALUES ('a', 'b', 'c');
 """
 

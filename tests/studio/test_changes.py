@@ -77,6 +77,26 @@ async def test_a_change_an_insertion_and_a_deletion_are_taken_back_exactly(datab
         assert dump(database) == before
 
 
+@pytest.mark.parametrize(("name", "count"), [("torn", 4), ("plain", 4)])
+async def test_a_deleted_row_comes_back_byte_by_byte(database: Path, name: str, count: int) -> None:
+    stored = f"SELECT rowid, * FROM {name}"
+
+    def content() -> list[Any]:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.text_factory = bytes
+            return connection.execute(stored).fetchall()
+
+    before = content()
+    for rowid in range(1, count + 1):
+        async with FileWriter.open(database) as writer:
+            back = await delete(writer, table(database, name), f"[{rowid}]", keep=True)
+        assert back is not None
+        assert len(content()) == count - 1
+        async with FileWriter.open(database) as writer:
+            await take_back(writer, back)
+        assert content() == before
+
+
 async def test_a_row_that_another_changed_meanwhile_is_left_alone(database: Path) -> None:
     people = table(database, "people")
     async with FileWriter.open(database) as writer:

@@ -19,7 +19,7 @@ from local_mcp_gateway.database import uri
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.rows import check_writable
 from local_mcp_gateway.studio.tables import Table, quoted
-from local_mcp_gateway.studio.values import by_key_text, key_text
+from local_mcp_gateway.studio.values import by_key_text, exactly, key_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,23 +192,32 @@ async def delete(writer: Writer, table: Table, key: str, *, keep: bool) -> WayBa
     stored = [column.name for column in table.columns if not column.generated]
     way_back: WayBack | None = None
     if keep:
-        sizes = " + ".join(f"coalesce(length({quoted(name)}), 0)" for name in stored) or "0"
+        sizes = ", ".join(f"length({quoted(name)})" for name in stored)
         rows = await writer.fetch_all(
             f"SELECT {sizes} FROM {quoted(table.name)} WHERE {condition}", keys
         )
-        if rows and rows[0][0] <= MOST_KEPT_BYTES:
+        if rows and sum(size or 0 for size in rows[0]) <= MOST_KEPT_BYTES:
             names = list(stored)
             if table.by_rowid and rowid_alias(table) is None:
                 names = [table.key[0], *names]
-            before = await _values(writer, table, names, condition, keys)
-            if before is not None:
-                listed, marks = ", ".join(map(quoted, names)), ", ".join("?" * len(names))
-                way_back = WayBack(
-                    table.name,
-                    f"INSERT INTO {quoted(table.name)} ({listed}) VALUES ({marks})",
-                    tuple(before.values()),
-                    "The row is back.",
-                )
+            stored_as = ", ".join(exactly(quoted(name)) for name in names)
+            (before,) = await writer.fetch_all(
+                f"SELECT {stored_as} FROM {quoted(table.name)} WHERE {condition}", keys
+            )
+            marks = ", ".join(
+                value
+                if isinstance(value, str)
+                else "CAST(? AS TEXT)"
+                if isinstance(value, bytes)
+                else "?"
+                for value in before
+            )
+            way_back = WayBack(
+                table.name,
+                f"INSERT INTO {quoted(table.name)} ({', '.join(map(quoted, names))}) VALUES ({marks})",
+                tuple(value for value in before if not isinstance(value, str)),
+                "The row is back.",
+            )
     changed = await writer.execute(f"DELETE FROM {quoted(table.name)} WHERE {condition}", keys)
     if changed != 1:
         raise UsageProblem("This row was gone already.", hint="Go back to the list.")

@@ -53,7 +53,7 @@ class Field:
         """Return whether the form only shows the value: it is computed, a blob or too long."""
         cell = self.cell
         return self.column.generated or (
-            cell is not None and (cell.kind == "blob" or (cell.kind == "text" and cell.cut > 0))
+            cell is not None and (cell.kind == "blob" or bool(cell.more))
         )
 
     @property

@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.studio.tables import Column, Link, Table, count, links_to, quoted
+from local_mcp_gateway.studio.tables import (
+    Column,
+    Link,
+    Table,
+    count,
+    encoding_of,
+    links_to,
+    quoted,
+)
 from local_mcp_gateway.studio.values import (
     CUT,
     Cell,
     by_key_text,
     cell_of,
+    exactly,
     key_text,
     key_values,
+    literal,
     plain,
     typed,
 )
@@ -205,14 +215,15 @@ def _select(
             f"typeof({name})",
             f"CASE typeof({name}) WHEN 'blob' THEN NULL WHEN 'text' THEN {text} ELSE {name} END",
             f"length({name})",
+            f"CASE typeof({name}) WHEN 'text' THEN length(CAST({name} AS BLOB)) END",
         ]
     sql = f"SELECT {', '.join(parts) or '1'} FROM {quoted(table.name)} WHERE {tail}"
-    found = []
+    found, encoding = [], encoding_of(connection)
     for row in connection.execute(sql, values):
         given = row[len(key) :]
         keys = row[: len(key)]
         cells = tuple(
-            cell_of(connection, table, column, keys, *given[at * 3 : at * 3 + 3])
+            cell_of(connection, table, column, keys, given[at * 4 : at * 4 + 4], encoding)
             for at, column in enumerate(columns)
         )
         found.append(Row(key_text(keys) if key else "", cells))
@@ -222,9 +233,16 @@ def _select(
 def read_row(connection: Connection, table: Table, key: str) -> Row | None:
     """Return one row with texts up to LONGEST_EDIT; blobs only as what they are."""
     condition, values = by_key_text(table, key)
-    tail = f"{condition} LIMIT 1"
-    rows = _select(connection, table, table.shown, tail, values, longest=LONGEST_EDIT)
-    return rows[0] if rows else None
+    cells: list[Cell] = []
+    for at in range(0, max(1, len(table.shown)), MOST_COLUMNS):
+        part = table.shown[at : at + MOST_COLUMNS]
+        rows = _select(
+            connection, table, part, f"{condition} LIMIT 1", values, longest=LONGEST_EDIT
+        )
+        if not rows:
+            return None
+        cells += rows[0].cells
+    return Row(rows[0].key, tuple(cells))
 
 
 def pointing_at(
@@ -337,10 +355,11 @@ def export(
     listed = ", ".join(map(quoted, names)) or "NULL"
     source = f"FROM {quoted(table.name)} WHERE {where}"
     if form == "sql":
-        literal = " || ', ' || ".join(f"quote({quoted(name)})" for name in names) or "''"
-        head = f"INSERT INTO {quoted(table.name)} ({listed}) VALUES ("
-        for (row,) in connection.execute(f"SELECT {literal} {source}", values):
-            yield f"{head}{row});\n"
+        stored = ", ".join(exactly(quoted(name)) for name in names) or "NULL"
+        head = f"INSERT INTO {quoted(table.name)} ({listed}) VALUES"
+        encoding = encoding_of(connection)
+        for row in connection.execute(f"SELECT {stored} {source}", values):
+            yield f"{head} ({', '.join(literal(value, encoding) for value in row)});\n"
         return
     rows = connection.execute(f"SELECT {listed} {source}", values)
     if form == "json":

@@ -176,6 +176,11 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+def encoding_of(connection: Connection) -> str:
+    """Return how the database stores text, as Python names it."""
+    return str(connection.execute("PRAGMA encoding").fetchone()[0])
+
+
 def list_tables(connection: Connection) -> list[Summary]:
     """Return the tables and views, by name; not those that belong to others (indexes of FTS, SQLite's own)."""
     found = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.studio.tables import quoted
 
 if TYPE_CHECKING:
@@ -50,17 +51,22 @@ class Cell:
     what: str = ""
     """What a blob looks like."""
     time: bool = False
+    stored: int | None = None
+    """Bytes of a text of which no more can be shown: it goes on after a NUL, or is not all UTF-8."""
 
     @property
-    def cut(self) -> int:
-        """Return how many characters are not shown."""
-        return self.length - len(self.value) if self.kind == "text" else 0
+    def more(self) -> str:
+        """Return what there is of a text that is not shown whole; empty if it is."""
+        if self.stored is not None:
+            return f"all {counted(self.stored, 'byte')}"
+        cut = self.kind == "text" and self.length > len(self.value)
+        return f"all {self.length:,} characters" if cut else ""
 
     @property
     def as_it_is(self) -> bool:
         """Return whether a list shows the value itself: most are, and a page has many."""
         if self.kind == "text":
-            return 0 < self.length == len(self.value)
+            return self.stored is None and 0 < self.length == len(self.value)
         return self.kind in {"integer", "real"} and not self.time
 
     @property
@@ -86,15 +92,20 @@ def cell_of(
     table: Table,
     column: Column,
     keys: Sequence[object],
-    kind: str,
-    value: Any,
-    length: int | None,
+    read: tuple[str, Any, int | None, int | None],
+    encoding: str,
 ) -> Cell:
-    """Return a value that was read as its type, itself (None for a blob) and its length."""
+    """Return a value that was read as its type, itself (None for a blob), its length and a text's bytes."""
+    kind, value, length, stored = read
     if kind == "blob":
         return Cell(kind, None, length or 0, _looks_like(connection, table, column, keys))
+    if kind == "text":
+        # SQLite counts only what is before a NUL, and gives no more of it.
+        cut = len(value) < (length or 0)
+        whole = "\ufffd" not in value and len(value.encode(encoding)) == stored
+        return Cell(kind, value, length or 0, stored=None if cut or whole else stored)
     time = kind == "integer" and bool(_TIME.search(column.name)) and 10**11 < value < 10**13
-    return Cell(kind, value, (length or 0) if kind == "text" else 0, "", time)
+    return Cell(kind, value, time=time)
 
 
 def _looks_like(
@@ -161,6 +172,26 @@ def typed(column: Column, text: str) -> object:
             if isinstance(number, int) and -(2**63) <= number < 2**63:
                 return number
     return text
+
+
+def exactly(name: str) -> str:
+    """Return the SQL of a value as it is stored: the bytes of a text, and a blob as its literal."""
+    return (
+        f"CASE typeof({name}) WHEN 'text' THEN CAST({name} AS BLOB)"
+        f" WHEN 'blob' THEN quote({name}) ELSE {name} END"
+    )
+
+
+def literal(value: object, encoding: str) -> str:
+    """Return as SQL what `exactly` read; a text with a NUL, or that is no UTF-8, by its bytes."""
+    if isinstance(value, bytes):
+        text = value.decode(encoding, "replace")
+        if "\0" in text or "\ufffd" in text:
+            return f"CAST(x'{value.hex()}' AS TEXT)"
+        return "'" + text.replace("'", "''") + "'"
+    if isinstance(value, float) and not isfinite(value):
+        return "9e999" if value > 0 else "-9e999"
+    return "NULL" if value is None else str(value)
 
 
 def plain(value: object) -> object:
