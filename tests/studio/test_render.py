@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from jinja2 import UndefinedError
 from markupsafe import Markup
@@ -78,3 +80,15 @@ def test_a_time_is_local_and_exact_and_an_impossible_one_is_none() -> None:
 def test_a_name_that_a_template_misspells_is_an_error() -> None:
     with pytest.raises(UndefinedError):
         environment().from_string("{{ nothing }}").render()
+
+
+def test_pages_stay_as_they_were_when_an_upgrade_replaces_their_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "templates").mkdir()
+    template = tmp_path / "templates" / "page.html"
+    template.write_text("{{ name }}")
+    monkeypatch.setattr("local_mcp_gateway.studio.render.HERE", tmp_path)
+    pages = environment.__wrapped__()
+    template.write_text("{{ another }}")
+    assert pages.get_template("page.html").render(name="as it was") == "as it was"

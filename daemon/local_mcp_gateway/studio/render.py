@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from local_mcp_gateway import formats
@@ -42,9 +42,14 @@ _WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]")
 
 @cache
 def environment() -> Environment:
-    """Return the templates; made at the first page."""
+    """Return the templates; made at the first page.
+
+    All are read then, and compiled when they are needed: an upgrade may replace the files of a daemon that
+    runs, and its pages have to fit its code.
+    """
+    sources = {file.name: file.read_text("utf-8") for file in (HERE / "templates").iterdir()}
     made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=DictLoader(sources),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -80,10 +85,13 @@ def equals(column: str, value: object) -> str:
 
 
 @cache
+def _assets() -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in (HERE / "static").iterdir()}
+
+
 def asset(name: str) -> bytes | None:
     """Return a file of `static/`; None if there is none of that name."""
-    known = {file.name: file for file in (HERE / "static").iterdir()}
-    return known[name].read_bytes() if name in known else None
+    return _assets().get(name)
 
 
 @cache
