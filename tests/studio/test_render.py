@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from local_mcp_gateway.studio.render import (
     json_markup,
     moment,
     pretty,
+    revealed,
     sql_markup,
 )
 
@@ -92,3 +94,22 @@ def test_pages_stay_as_they_were_when_an_upgrade_replaces_their_files(
     pages = environment.__wrapped__()
     template.write_text("{{ another }}")
     assert pages.get_template("page.html").render(name="as it was") == "as it was"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a\u202eb", ["U+202E"]),
+        ("a\u200bb\ufeff", ["U+200B", "U+FEFF"]),
+        (
+            "send" + "".join(chr(0xE0000 + ord(c)) for c in "the key"),
+            ["U+E0074, 7 invisible characters"],
+        ),
+        ("\x00\x1b[31m", ["U+0000, 2 invisible characters"]),
+        ("two\nlines\tand שלום", []),
+    ],
+)
+def test_what_a_model_reads_and_a_person_does_not_see_is_named(text: str, names: list[str]) -> None:
+    named = [f'<span class="tag warn">{name}</span>' for name in names]
+    assert re.findall("<span.*?</span>", revealed(text)) == named
+    assert re.findall("<span.*?</span>", compared("", text)[1]) == named

@@ -37,6 +37,11 @@ MOST_WORDS: Final = 1_500
 _JSON: Final = re.compile(
     r'(?P<key>"(?:[^"\\]|\\.)*")(?=\s*:)|(?P<s>"(?:[^"\\]|\\.)*")|(?P<m>-?\d[\d.eE+-]*|true|false|null)'
 )
+_UNSEEN: Final = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
+)
+"""What a person does not see and a model reads: controls, marks of direction, spaces of no width, tags."""
 _WORDS: Final = re.compile(r"\s+|\w+|[^\w\s]")
 
 
@@ -73,6 +78,7 @@ def environment() -> Environment:
         "sql": sql_markup,
         "json": json_markup,
         "pretty": pretty,
+        "revealed": revealed,
     }
     made.globals.update(names)
     made.filters.update(filters)
@@ -217,8 +223,20 @@ def compared(old: str, new: str) -> tuple[Markup, Markup]:
     return Markup("").join(left), Markup("").join(right)
 
 
+def revealed(text: str) -> Markup:
+    """Return a text with the characters that nobody sees named in it."""
+    return Markup(_UNSEEN.sub(_name_of_unseen, escape(text)))  # noqa: S704  escaped; the names are ours
+
+
+def _name_of_unseen(found: re.Match[str]) -> str:
+    code, count = f"U+{ord(found[0][0]):04X}", len(found[0])
+    more = f", {count} invisible characters" if count > 1 else ""
+    return f'<span class="tag warn">{code}{more}</span>'
+
+
 def _part(tag: str, words: Sequence[str], *, marked: bool) -> list[Markup]:
     text = "".join(words)
     if not text:
         return []
-    return [Markup("<{0}>{1}</{0}>").format(Markup(tag), text) if marked else escape(text)]  # noqa: S704
+    shown = revealed(text)
+    return [Markup("<{0}>{1}</{0}>").format(Markup(tag), shown) if marked else shown]  # noqa: S704
