@@ -23,9 +23,8 @@ MEBIBYTES = {Size.QUICK: 16, Size.SHORT: 128, Size.LONG: 1024}
 ROUNDS = {Size.QUICK: 2, Size.SHORT: 3, Size.LONG: 3}
 PHASES = (
     "lock",
-    "probe",
-    "read",
     "check",
+    "plan",
     "hold",
     "backup",
     "rehearse",
@@ -37,7 +36,7 @@ PHASES = (
 
 
 def measure(size: Size) -> Iterable[Row]:
-    """Yield the numbers of issue 3."""
+    """Yield what a backup and a guarded start cost."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         migrations = folder / "migrations"

@@ -44,7 +44,7 @@ db.execute("COMMIT")
 
 
 def measure(size: Size) -> Iterable[Row]:
-    """Yield the engine's numbers of issue 6."""
+    """Yield what the engine costs."""
     rounds = ROUNDS[size]
     with tempfile.TemporaryDirectory() as root:
         work = Path(root)

@@ -43,7 +43,7 @@ class Served:
 
 
 def measure(size: Size) -> Iterable[Row]:
-    """Yield the numbers of issue 3 about large databases."""
+    """Yield what a start costs on a large database."""
     mebibytes = MEBIBYTES[size]
     with tempfile.TemporaryDirectory() as name:
         small = served(Path(name) / "small", SMALL_MEBIBYTES)

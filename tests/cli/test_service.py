@@ -42,7 +42,7 @@ def test_startup_shows_phases_what_was_applied_and_the_backup(shipped: Place) ->
     assert start["backup"] == str(shipped.backups[0])
     names = [phase["name"] for phase in start["phases"]]
     assert names == [
-        "process", "lock", "check", "resolve", "backup", "rehearse", "apply and verify",
+        "process", "lock", "check", "plan", "backup", "rehearse", "apply and verify",
         "commit, durable", "gateway", "ready",
     ]  # fmt: skip
     assert start["duration_ms"] >= sum(phase["duration_ms"] for phase in start["phases"]) - 1
@@ -77,4 +77,4 @@ def test_startup_shows_how_far_a_killed_start_came(shipped: Place) -> None:
         gateway.kill()
     (start,) = shipped.run("startup", "--json").json()["starts"]
     assert start["outcome"] == "unfinished"
-    assert [phase["name"] for phase in start["phases"]] == ["process", "lock", "check", "resolve"]
+    assert [phase["name"] for phase in start["phases"]] == ["process", "lock", "check", "plan"]

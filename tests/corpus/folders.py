@@ -433,8 +433,3 @@ def fetched_base(fetched: Path, database: Path) -> None:
     base = fetched / "_base.sqlite"
     if base.exists():
         shutil.copy(base, database)
-
-
-def journal_of(folder: Path) -> list[str]:
-    entries = json.loads((folder / "meta" / "_journal.json").read_text())["entries"]
-    return [entry["tag"] for entry in entries]

@@ -280,7 +280,7 @@ def test_a_start_and_a_reload_are_told_as_the_log_tells_them(shipped: Place, sai
     }
     assert start["upstreams"][0]["connected_ms"] > start["duration_ms"]
     assert [phase["name"] for phase in phases] == [
-        "process", "lock", "check", "resolve", "backup", "rehearse", "apply and verify",
+        "process", "lock", "check", "plan", "backup", "rehearse", "apply and verify",
         "commit, durable", "gateway", "ready",
     ]  # fmt: skip
     begins = 0.0

@@ -172,7 +172,7 @@ def test_a_migration_and_the_history_say_what_was_done(place: Place, said: Said)
     }
     assert first == report | {"durations_ms": first["durations_ms"]}
     assert list(first["durations_ms"]) == [
-        "lock", "probe", "read", "hold", "verify", "apply", "commit", "durable",
+        "lock", "check", "plan", "hold", "verify", "apply", "commit", "durable",
     ]  # fmt: skip
     assert all(ms == ABOVE_ZERO for ms in first["durations_ms"].values())
 

@@ -57,8 +57,8 @@ def test_a_start_with_three_pending_migrations_tells_the_whole_story_in_order(
     assert (ready["state"], ready["applied"]) == ("migrated", 3)
     for phase in (
         "lock",
-        "probe",
-        "read",
+        "check",
+        "plan",
         "hold",
         "backup",
         "rehearse",

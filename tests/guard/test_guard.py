@@ -96,7 +96,7 @@ def test_pending_migrations_are_backed_up_rehearsed_applied_and_verified_in_this
         "guard.ready",
     ]
     ready = heard.of("guard.ready")
-    phases = ("lock", "probe", "read", "hold", "backup", "rehearse", "apply", "verify", "commit")
+    phases = ("lock", "check", "plan", "hold", "backup", "rehearse", "apply", "verify", "commit")
     assert all(ready[f"{phase}_ms"] >= 0 for phase in (*phases, "durable"))
     assert migrated.query("SELECT name FROM users ORDER BY id") == [("ada",), ("grace",)]
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
     """Make the plan without a lock on the database; report it, and its drift if there is any."""
-    context.phases.begin("read")
+    context.phases.begin("plan")
     if fresh:
         plan = _plan(context, None, None)
     else:
@@ -56,7 +56,7 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
         "guard.resolved",
         applied=len(plan.applied),
         pending=[migration.tag for migration in plan.pending],
-        duration_ms=context.phases.ms("read"),
+        duration_ms=context.phases.ms("plan"),
     )
     if plan.drift:
         context.emit(
@@ -73,7 +73,7 @@ def remake_plan(context: GuardContext, live: Ledger, plan: Plan) -> Plan:
 
     Only the database may have changed since, unless dev mode has journaled files.
     """
-    context.phases.begin("read")
+    context.phases.begin("plan")
     return _plan(context, plan, live)._replace(done=plan.done)
 
 

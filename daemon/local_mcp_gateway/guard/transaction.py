@@ -80,7 +80,7 @@ def exclusive(
         ) as lock,
     ):
         context.emit("guard.locked", database=str(context.database), pid=os.getpid())
-        context.phases.begin("probe")
+        context.phases.begin("check")
         gone = clean_up(context.database, context.backup_folder)
         fresh = not replaces and _check(context, gone)
         if not replaces:
@@ -104,7 +104,7 @@ def _check(context: GuardContext, gone: Sequence[Path]) -> bool:
         complete=found.complete,
         bytes=found.bytes,
         removed=len(gone),
-        duration_ms=context.phases.ms("probe"),
+        duration_ms=context.phases.ms("check"),
     )
     if found.state != "new":
         return False

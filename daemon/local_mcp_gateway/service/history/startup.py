@@ -33,7 +33,7 @@ _PHASES = {
     "guard.locked": "lock",
     "guard.checked": "check",
     "migration.rewound": "rewind",
-    "guard.resolved": "resolve",
+    "guard.resolved": "plan",
     "backup.created": "backup",
     "backup.reused": "backup",
     "migration.rehearsed": "rehearse",
