@@ -33,7 +33,7 @@ fix: setup ## let ruff mend and format what it can
 	-$(BIN)/ruff check --fix --quiet
 	$(BIN)/ruff format
 
-docs: setup ## write the generated pages and config/gateway.toml anew
+docs: setup ## write the generated pages and config/gateway.toml
 	@$(BIN)/python docs/generate.py $(ARGS)
 
 bench: setup ## measure, short by default (ARGS="gateway --long")

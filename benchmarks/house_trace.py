@@ -29,7 +29,7 @@ IMPORTING = PACKAGE + "lazy.py"
 class Trace:
     """The files of the functions that were entered, in order, over all threads that begin later.
 
-    A generator or coroutine is entered anew each time it goes on. What imports a module, and the
+    A generator or coroutine is entered again each time it goes on. What imports a module, and the
     module's body, which runs then, are no part of a trip.
     """
 

@@ -117,7 +117,7 @@ def served(folder: Path, mebibytes: int) -> Served:
 
 
 def _until_ready(manager: socket.socket, process: subprocess.Popen[str]) -> list[str]:
-    """Return what the service says of itself until it is ready, or has ended without."""
+    """Return what the service says about itself until it is ready, or has ended without."""
     manager.settimeout(1)
     statuses: list[str] = []
     while process.poll() is None:

@@ -33,9 +33,9 @@ def configuration() -> Iterator[str]:
     yield (
         "Later wins: the defaults, `~/.config/local-mcp-gateway/gateway.toml` (or the file given with\n"
         "`--config`), in `serve --dev` also `gateway.dev.toml` next to it (`NAME.dev.toml` next to a `NAME.toml`), the environment (`DATABASE_PATH`,\n"
-        "then `LMG_SECTION__KEY`), options on the command line. A `reload` reads them again, and puts in force what is not marked\n"
+        "then `LMG_SECTION__KEY`), options on the command line. A `reload` reads them again, and applies what is not marked\n"
         "*at the start*. An unknown key is an error that names\n"
-        "the nearest known one. `local-mcp-gateway config show` lists every setting in force and where it\n"
+        "the nearest known one. `local-mcp-gateway config show` lists every effective setting and where it\n"
         "came from; [config/gateway.toml](../config/gateway.toml) is this page as a file to copy, and\n"
         "[config/gateway.dev.toml](../config/gateway.dev.toml) an overlay for dev mode. In dev mode a save of\n"
         "either is a reload, and what is marked *at the start* restarts the worker.\n"

@@ -1,4 +1,4 @@
-"""What was written since a state is brought into a database that is made anew."""
+"""What was written since a state is brought into a database that is made again."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def test_a_bad_value_is_refused_and_the_file_stays(
 def test_a_file_is_made_where_there_is_none_and_a_link_stays_one(place: Place) -> None:
     done = place.run("config", "set", "log.level", "debug", bare=True)
     assert done.code == 0, done.stderr
-    assert "In force after `reload`." in done.stdout
+    assert "It takes effect after `reload`." in done.stdout
     file = place.home / ".config" / "local-mcp-gateway" / "gateway.toml"
     assert file.read_text() == '[log]\nlevel = "debug"\n'
     assert place.run("config", "path", bare=True).stdout.strip() == str(file)

@@ -122,7 +122,7 @@ SCREENS = (
 
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_screens_look_as_they_were_approved(shipped: Place, columns: int) -> None:
-    """`python -m tests.cli.test_ui` writes the approved ones anew, to be read before they are kept."""
+    """`python -m tests.cli.test_ui` writes the approved ones again, to be read before they are kept."""
     approved = (GOLDEN / f"{columns}.txt").read_text()
     assert screens(shipped, columns) == approved
 
@@ -206,7 +206,7 @@ def test_what_is_watched_needs_a_terminal(place: Place) -> None:
 
 
 def main() -> None:
-    """Write the approved screens anew."""
+    """Write the approved screens again."""
     for columns in (80, 120):
         with tempfile.TemporaryDirectory() as folder:
             place = new_place(Path(folder), shipped=True)

@@ -465,7 +465,7 @@ def test_applied_and_pending_are_the_folder_whenever_there_is_no_problem(
 
 @given(st.data())
 def test_every_row_and_every_file_is_accounted_for_once(data: st.DataObject) -> None:
-    """Whatever was edited, deleted, renamed or dated anew: no row and no file is lost or used twice."""
+    """Whatever was edited, deleted, renamed or dated otherwise: no row and no file is lost or used twice."""
     migrations = [migration(n, text=data.draw(st.sampled_from("abc"))) for n in range(5)]
     rows = [
         Applied(

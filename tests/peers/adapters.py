@@ -83,7 +83,7 @@ class Peer:
 
 
 def write(root: Path, files: Mapping[str, str]) -> None:
-    """Write the project anew: what it had before is gone, compiled files included."""
+    """Write the project again: what it had before is gone, compiled files included."""
     for name in ("migrations", "app"):
         shutil.rmtree(root / name, ignore_errors=True)
     for name, text in files.items():

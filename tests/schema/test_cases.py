@@ -1,7 +1,7 @@
 """Oracles (a) to (f) over the folders of `cases/`: old.sql, new.sql, and the plan that a person expects.
 
 `-- rename: a=b` and `-- fill: t.c=SQL` at the top of new.sql are what the person who generates says.
-With REWRITE_PLANS=1 in the environment the plans are written anew, to be read in the diff.
+With REWRITE_PLANS=1 in the environment the plans are written again, to be read in the diff.
 """
 
 from __future__ import annotations

@@ -54,5 +54,5 @@ async def test_a_stream_ends_with_the_session_of_its_browser() -> None:
     stream = live.stream(receive, lambda: bool(inside))
     assert (await anext(stream)).startswith(b"retry")
     inside.clear()
-    live.hear("call.finished")
+    live.on_event("call.finished")
     assert [part async for part in stream] == []

@@ -57,7 +57,7 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], patien
 
 
 def serving_status(database: Path) -> Any:
-    """Return what the running gateway says of itself and its servers, or None."""
+    """Return what the running gateway says about itself and its servers, or None."""
     try:
         return ask(database, "status", {}, timeout_s=2.0)
     except (NoDaemon, GatewayError, OSError):

@@ -72,7 +72,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
 @ui.as_json_option
 @click.pass_obj
 def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
-    """Check FILE, or the settings in force: unknown keys, wrong types, invalid values."""
+    """Check FILE, or the effective settings: unknown keys, wrong types, invalid values."""
     settings = load_settings(file, environment={}) if file else invocation.settings
     set_here = sorted(settings.origins)
     return ui.print_result(
@@ -103,7 +103,7 @@ def set_(invocation: Invocation, *, key: str, value: str, as_json: bool) -> int:
         )  # fmt: skip
         return Exit.OK
     then = "`service restart`, or stop `serve` and start it again" if restart else "`reload`"
-    click.echo(ui.sentence(f"{key} = {value} in {file}. In force after {then}."))
+    click.echo(ui.sentence(f"{key} = {value} in {file}. It takes effect after {then}."))
     if stronger:
         click.secho(
             ui.sentence(f"{stronger} sets it too, and wins.", err=True), fg="yellow", err=True
@@ -139,7 +139,7 @@ def edit(invocation: Invocation) -> int:
             ):
                 raise
     write_configuration(file, text)
-    click.echo(ui.sentence(f"{file} is written. `reload` puts it in force."))
+    click.echo(ui.sentence(f"{file} is written. `reload` applies it."))
     return Exit.OK
 
 

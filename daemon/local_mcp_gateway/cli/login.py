@@ -228,11 +228,11 @@ class Waiting:
             async with asyncio.timeout(timeout_s):
                 return await self._answer
         except TimeoutError:
-            anew = f", after `server logout {name}` if the page did not know this client"
-            anew = anew if registered else ""
+            after = f", after `server logout {name}` if the page did not know this client"
+            after = after if registered else ""
             raise UpstreamProblem(
                 f"Nobody signed in to {name!r} within {timeout_s:g} s; nothing was kept.",
-                hint=f"Run `server login {name}` again{anew}.",
+                hint=f"Run `server login {name}` again{after}.",
             ) from None
         finally:
             if pasting:

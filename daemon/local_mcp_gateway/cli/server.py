@@ -193,7 +193,7 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what `server show` prints of a server, and of its state where a gateway runs."""
     yield from ((key, found[key]) for key in _SHOWN if found[key] is not None)
     if found["trust_annotations"]:
-        yield "trusted", "what its tools say of themselves (readOnlyHint)"
+        yield "trusted", "what its tools say about themselves (readOnlyHint)"
     if found["insecure"]:
         yield "insecure", "its certificate is not checked"
     if (sandbox := found["sandbox"]) is not None:

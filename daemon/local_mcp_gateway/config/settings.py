@@ -25,7 +25,7 @@ ENVIRONMENT_PREFIX = "LMG_"
 def _key(default: Any, help_text: str, *choices: str, restart: bool = False) -> Any:
     """Declare a key: its default, its description for the docs, and its allowed words, if limited.
 
-    With `restart` it is read at the start only; a reload puts every other one in force.
+    With `restart` it is read at the start only; a reload applies every other one.
     """
     metadata = {"help": help_text, "choices": choices, "restart": restart}
     if isinstance(default, Mapping):

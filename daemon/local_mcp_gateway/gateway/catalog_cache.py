@@ -85,7 +85,7 @@ class CatalogCache:
         upstream.restore_from_cache(identity, lists, approved)
 
     def keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:
-        """Save what a server has said of itself, those of its lists that changed, and new approvals."""
+        """Save what a server has said about itself, those of its lists that changed, and new approvals."""
         self._tasks.start(self._keep, upstream, changed)
 
     async def _keep(self, upstream: Upstream, changed: frozenset[CatalogKind]) -> None:

@@ -201,7 +201,7 @@ class Gateway:
     async def reload(self, options: GatewayOptions | None = None) -> None:
         """Read the definitions again: stop what was removed or changed, start what is new.
 
-        Other options are taken over first, and are in force for the next call or connection.
+        Other options are taken over first, and apply to the next call or connection.
         A server whose definition is unchanged keeps running, calls included; one that has failed is
         tried again at once.
         """

@@ -263,7 +263,7 @@ class Bridge:
             )
         return (
             f"The certificate of {self._origin} is not the one in {self._certificate}. If that file is newer,"
-            " `local-mcp-gateway reload` puts it in force."
+            " `local-mcp-gateway reload` applies it."
         )
 
     # --- to the client --------------------------------------------------------------------------

@@ -320,7 +320,7 @@ class RunningService:
                         self._replicate if self.replica else None,
                     )
                 applied = outcome.applied
-                await self._put_in_force(outcome.settings)
+                await self._apply_settings(outcome.settings)
                 self.emit("service.reloaded", **outcome.as_fields())
                 self._ask_for_new_worker(outcome.needs_restart)
                 return outcome.as_fields()
@@ -340,7 +340,7 @@ class RunningService:
                 if not stop.is_set():
                     self.notifier.ready(self.summary())
 
-    async def _put_in_force(self, settings: Settings) -> None:
+    async def _apply_settings(self, settings: Settings) -> None:
         """Use other settings from now on, as far as that goes without a restart."""
         changed, self.settings = changed_keys(self.settings, settings), settings
         if changed:
@@ -363,12 +363,12 @@ class RunningService:
             self.emit("tls.renewed", **self._certificate.as_fields())
 
     async def read_settings(self) -> dict[str, object]:
-        """Put changed settings in force; applies no migration."""
+        """Apply changed settings, but no migration."""
         async with self._one_reload:
             await self._read_certificate()
             new = self.plan.reread()
             changed = changed_keys(self.settings, new)
-            await self._put_in_force(new)
+            await self._apply_settings(new)
         waiting = waiting_keys(changed, dev=self.plan.dev)
         fields: dict[str, object] = {"changed": list(changed), "needs_restart": list(waiting)}
         self.emit("service.reloaded", **fields)

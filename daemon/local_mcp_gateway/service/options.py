@@ -320,7 +320,7 @@ def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
 
 
 def waiting_keys(changed: tuple[str, ...], *, dev: bool) -> tuple[str, ...]:
-    """Return the changed settings that a reload cannot put in force; dev mode watches the folder of its start."""
+    """Return the changed settings that a reload cannot apply; dev mode watches the folder of its start."""
     at_start = {key.path for key in list_keys() if key.restart}
     if dev:
         at_start.add("migrations.folder")

@@ -120,7 +120,7 @@ class ServerDefinition:
     client_headers: tuple[str, ...] = ()
     """Headers that each call takes over from the client's own request."""
     trust_annotations: bool = False
-    """Whether a person holds what its tools say of themselves (`readOnlyHint`) to be true."""
+    """Whether a person holds what its tools say about themselves (`readOnlyHint`) to be true."""
     sandbox: Sandbox | None = None
     """What its command may do beyond reading; None: all that the gateway may."""
     id: str = ""

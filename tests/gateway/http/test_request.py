@@ -1,4 +1,4 @@
-"""What a request says of itself, and from where it may come."""
+"""What a request says about itself, and from where it may come."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ async def test_another_url_is_not_sent_the_old_tokens(signed: Signed, issuer: Is
 
 
 def document(issuer: Issuer) -> dict[str, Any]:
-    """Return what the server says of itself, to be put at another place."""
+    """Return what the server says about itself, to be put at another place."""
     return {
         "text": json.dumps(
             {"resource": f"{issuer.origin}/", "authorization_servers": [f"{issuer.origin}/as"]}

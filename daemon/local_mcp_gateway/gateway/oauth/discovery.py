@@ -38,7 +38,7 @@ _PARAMETER: Final = re.compile(r'([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]
 
 
 class ResourceMetadata(msgspec.Struct):
-    """What a server says of itself (RFC 9728)."""
+    """What a server says about itself (RFC 9728)."""
 
     resource: str
     authorization_servers: list[str] | None = None
@@ -46,7 +46,7 @@ class ResourceMetadata(msgspec.Struct):
 
 
 class IssuerMetadata(msgspec.Struct):
-    """What an issuer says of itself (RFC 8414), and what its document stands for where there is none."""
+    """What an issuer says about itself (RFC 8414), and what its document stands for where there is none."""
 
     issuer: str
     token_endpoint: str

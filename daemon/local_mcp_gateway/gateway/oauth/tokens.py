@@ -269,7 +269,7 @@ class TokenSource:
             self._wait_until = time.monotonic() + min(pause_s, MOST_PAUSE_S)
         self._problem = f"its token cannot be refreshed now: {problem.reason}"
         if problem.code:  # it was refused for another reason, which may lie in the last sign-in
-            self._problem += f"; `server login {self._server.name}` signs in anew"
+            self._problem += f"; `server login {self._server.name}` signs in again"
         self._emit("token.delayed", server=self._server.name, reason=problem.reason)
         if not valid:
             raise UpstreamDisconnected(self._problem, unsent=True) from None

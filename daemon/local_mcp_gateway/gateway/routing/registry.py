@@ -209,7 +209,7 @@ class Registry:
                         waiting.create_task(upstream.catalog_ready())
 
     async def introduced(self, profile: str) -> list[Upstream]:
-        """Return the upstreams of a profile, after waiting for what never-connected ones say of themselves.
+        """Return the upstreams of a profile, after waiting for what never-connected ones say about themselves.
 
         That is less than for their lists: without them a client has something to begin with.
         """

@@ -1,4 +1,4 @@
-"""The handshake that all transports share: `initialize`, and what a server says of itself in its answer."""
+"""The handshake that all transports share: `initialize`, and what a server says about itself in its answer."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _identity(result: dict[str, object], version: str, info: object, *, modern: 
 
 
 def _about(info: object) -> dict[str, Any]:
-    """Return what a server says of itself to people; a client would refuse what is not valid."""
+    """Return what a server says about itself, for people; a client would refuse what is not valid."""
     members = info if isinstance(info, dict) else {}
     about = {
         key: members[key]

@@ -297,7 +297,7 @@ class Upstream:
         return self._open(self.definition, self._events)
 
     def on_connect(self, connection: Connection, tasks: TaskScope) -> None:
-        """Take over what the server says of itself; hold calls back if it asks for something first."""
+        """Take over what the server says about itself; hold calls back if it asks for something first."""
         before, self.identity = self.identity, connection.identity
         known = before is not None and before.is_release_of(self.identity)
         if before is not None and known:

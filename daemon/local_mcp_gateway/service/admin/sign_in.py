@@ -97,7 +97,7 @@ async def perform(
 async def _forget_registration(
     database: ConnectionPool, keyring: Keyring, kept: SignIn, refused: Client
 ) -> None:
-    """Have the next login register anew: the issuer does not know this client any more."""
+    """Have the next login register again: the issuer does not know this client any more."""
     if kept.client.kind is ClientKind.DYNAMIC and kept.client.client_id == refused.client_id:
         unknown = replace(kept, client=replace(kept.client, client_id=""))
         await SealedSignIns(database, keyring).save(unknown, since=kept.updated_at or None)

@@ -25,7 +25,7 @@ SOON: Final = timedelta(days=14)
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What a certificate says of itself."""
+    """What a certificate says about itself."""
 
     names: tuple[str, ...]
     """The host names and IP addresses that it is for."""
