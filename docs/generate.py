@@ -152,7 +152,7 @@ def log_events() -> Iterator[str]:
     yield (
         "The log goes to stderr: as text for people on a terminal, with native fields if stderr is the systemd\n"
         "journal (`journalctl EVENT=guard.refused`), else as JSON lines. Every line is one of these events. Keys\n"
-        "carry their units. info is normal life, warning means that someone should look, error that someone must\n"
+        "carry their units. info is normal operation, warning means that someone should look, error that someone must\n"
         "act. In the journal `call.finished` is debug: the journal limits the rate of each priority, and calls\n"
         "must not use up what a migration needs. Arguments, results and secrets are never logged.\n"
     )

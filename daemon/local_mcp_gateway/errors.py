@@ -62,7 +62,7 @@ class Problem:
 
 
 class GatewayError(Exception):
-    """An error that a person can act on.
+    """An error for a person to act on; with this code, one that was not foreseen.
 
     `message` is one sentence that says what is wrong and where; `hint` says what to do next; `data`
     carries the same facts as values for logs and `--json`.
@@ -160,7 +160,7 @@ class SealedValueProblem(GatewayError):
 
 
 class NoSecretsKey(GatewayError):
-    """There is not a key to seal secrets with, and none can be created at the configured path."""
+    """There is no key to seal secrets with, and none can be created at the configured path."""
 
     code = "no_secrets_key"
     exit_code = Exit.CONFIG
@@ -328,6 +328,7 @@ class ProgramReplaced(GatewayError):
 
     code = "program_replaced"
     exit_code = Exit.REFUSED
+    default_hint = "Restart the gateway: `systemctl --user restart local-mcp-gateway`, or stop `serve` and start it again."
 
 
 class HistoryRefused(GatewayError):
@@ -438,7 +439,7 @@ class NoResources(GatewayError):
 
 
 class OutputLost(GatewayError):
-    """A command's output could not be written (such as a full disk behind `>`); its work is done all the same."""
+    """A command's output could not be written (such as a full disk behind `>`); its work is done anyway."""
 
     code = "output_lost"
     exit_code = Exit.UNEXPECTED

@@ -305,7 +305,7 @@ def _why_not(database: Path, name: str, listing: BackupCatalog) -> BackupForeign
         if backup.name == name:
             return NoSuchBackup(
                 f"The backup {name} was made of another database, {backup.database}.",
-                hint=f"To put it in this one's place all the same: `db restore {backup.path}`.",
+                hint=f"To put it in this one's place anyway: `db restore {backup.path}`.",
             )
     return NoSuchBackup(f"There is no backup {name!r} of {database}.")
 

@@ -75,11 +75,7 @@ def version_problem(status: Any) -> GatewayError | None:
     running = status and status.get("version")
     if not running or running == __version__:
         return None
-    return ProgramReplaced(
-        f"Version {running} is running, and {__version__} is installed.",
-        hint="Restart the gateway: `systemctl --user restart local-mcp-gateway`, or stop `serve` and"
-        " start it again.",
-    )
+    return ProgramReplaced(f"Version {running} is running, and {__version__} is installed.")
 
 
 def warn_of_another_version(status: Any) -> None:

@@ -232,7 +232,7 @@ def _committed(log: BinaryIO) -> tuple[int, list[tuple[int, int]]]:
     """Return the page size, and page number and place of every frame up to the last commit.
 
     The checksums of the frames are not computed: it takes long in Python, and a torn end is of this
-    log all the same.
+    log anyway.
     """
     header = log.read(32)
     if len(header) < 32 or not _is_wal_header(header):

@@ -102,7 +102,7 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
 
 
 def _empty_log(connection: Connection) -> None:
-    """Empty the WAL, unless somebody reads it for longer; with FULL it is durable all the same.
+    """Empty the WAL, unless somebody reads it for longer; with FULL it is durable anyway.
 
     A program that replicates the database never lets go of it, and would cost the whole busy timeout.
     """

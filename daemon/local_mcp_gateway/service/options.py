@@ -209,9 +209,7 @@ def planner_of_reload(folder: Path, *, dev: bool) -> Planner:
         if made.pending and installed != __version__ and folder == bundled("migrations"):
             raise ProgramReplaced(
                 f"Version {installed} is installed, and {__version__} is running: it does not apply the"
-                " migrations of another version.",
-                hint="Restart the gateway: `systemctl --user restart local-mcp-gateway`, or stop `serve`"
-                " and start it again.",
+                " migrations of another version."
             )
         return made
 

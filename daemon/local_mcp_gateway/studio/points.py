@@ -248,7 +248,7 @@ async def write_draft(visit: Visit) -> Response:
             visit.confirm(visit.powers.database.name, "written")
         written = await visit.work("generate", **decided)
         if visit.powers.record is not None:
-            with suppress(*Error):  # it is written all the same
+            with suppress(*Error):  # it is written anyway
                 await visit.powers.record(visit.powers.pool, "db.generate", written["tag"], None)
     except GatewayError as error:
         visit.problem = error

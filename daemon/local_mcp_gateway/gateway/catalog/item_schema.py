@@ -136,7 +136,7 @@ class _Schema:
         }
 
     def read(self, definition: str, raw: bytes) -> tuple[bytes, str | None]:
-        """Return what is defined so, repaired if need be, and why it is invalid all the same."""
+        """Return what is defined so, repaired if need be, and why it is invalid anyway."""
         decode = self._decoders[definition].decode
         try:
             decode(raw)

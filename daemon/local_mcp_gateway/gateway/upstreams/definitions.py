@@ -63,7 +63,7 @@ def _secrets_of(server: ServerDefinition, variables: Collection[str]) -> list[st
 def in_sandbox(server: ServerDefinition, private_files: Collection[str]) -> ServerDefinition:
     """Return the server with a command that runs its own in its sandbox; the same one if it has none.
 
-    Raises UpstreamDisconnected if there is no such command: the launcher would start all the same.
+    Raises UpstreamDisconnected if there is no such command: the launcher would start anyway.
     """
     wanted = server.sandbox
     if wanted is None:

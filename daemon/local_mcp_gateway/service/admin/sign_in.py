@@ -116,7 +116,7 @@ async def _logout(
             await save_sign_in(database, SignIn(server, kept.client, stored.client_secret))
         else:
             await delete_sign_in(database, server.id)
-        with suppress(OAuthProblem):  # it is down, and the tokens are forgotten all the same
+        with suppress(OAuthProblem):  # it is down, and the tokens are forgotten anyway
             revoked = await revoke(server, kept)
     if gateway is not None:
         gateway.sign_in_changed(server, signed_in=False)
