@@ -349,10 +349,11 @@ async def test_what_may_not_stand_in_a_batch_is_refused_there(running: Running) 
     opened = await running.post(hello)
     headers = {"mcp_session_id": opened.headers["mcp-session-id"]}
     odd = [call("initialize", 1), call("ping", None), {"id": 3}, call("ping", 4), 5]
-    answers = await (await running.post(odd[:-1], **headers)).json()
+    answers = await (await running.post(odd, **headers)).json()
     codes = [answer.get("error", {}).get("code") for answer in answers]
-    assert codes == [-32600, -32600, -32600, None]
-    assert (await running.post(odd, **headers)).status == 400
+    assert codes == [-32600, -32600, -32600, None, -32600]
+    assert answers[-1]["error"]["message"] == "Invalid request: Expected `object`, got `int`"
+    assert (await running.post([], **headers)).status == 400
     assert (await running.post([call("ping")] * 10_000, **headers)).status == 400
 
 

@@ -286,12 +286,12 @@ async def serve_batch(
     What servers send before their responses goes to the session's GET stream.
     """
     messages = _messages(body)
-    if session is None or session.version != REVISION or not messages:
+    if session is None or session.version != REVISION or not 0 < len(messages) <= MOST_MESSAGES:
         text = f"Only a session of {REVISION} takes batches, of 1 to {MOST_MESSAGES} messages"
         await http_request.plain(400, failure(INVALID_REQUEST, text))
         return
     async with asyncio.TaskGroup() as tasks:
-        answering = [tasks.create_task(_one(dispatcher, session, *message)) for message in messages]
+        answering = [tasks.create_task(_one(dispatcher, session, part)) for part in messages]
     bodies = [body for body in (each.result() for each in answering) if body is not None]
     if bodies:
         await http_request.reply(200, b"[" + b",".join(bodies) + b"]")
@@ -299,20 +299,20 @@ async def serve_batch(
         await http_request.empty(202)
 
 
-def _messages(body: bytes) -> list[tuple[bytes, Envelope]]:
+def _messages(body: bytes) -> list[bytes]:
     try:
-        parts = [bytes(part) for part in decode_batch(body)]
-        if len(parts) > MOST_MESSAGES:
-            return []
-        return [(part, decode_envelope(part)) for part in parts]
+        return [bytes(part) for part in decode_batch(body)]
     except msgspec.DecodeError:
         return []
 
 
-async def _one(
-    dispatcher: Dispatcher, session: Session, part: bytes, message: Envelope
-) -> bytes | None:
-    if (refused := ambiguity(part, message)) is not None:
+async def _one(dispatcher: Dispatcher, session: Session, part: bytes) -> bytes | None:
+    try:
+        message = decode_envelope(part)
+        refused = ambiguity(part, message)
+    except jsonrpc.MALFORMED as error:
+        return response(b"null", failure(INVALID_REQUEST, f"Invalid request: {error}"))
+    if refused is not None:
         return refused
     if (why := message.fault) is not None:
         return response(b"null", failure(INVALID_REQUEST, why))
