@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ async def test_what_was_asked_before_the_end_of_stdin_is_answered(tmp_path: Path
         )
         messages = [HELLO, call("tools/call", 2, name="echo", arguments={"x": 1}), call("ping", 3)]
         asked = "".join(json.dumps(message) + "\n" for message in messages) + "no json\n"
-        out, _ = await asyncio.wait_for(child.communicate(asked.encode()), 30)
+        out, _ = await asyncio.wait_for(child.communicate(asked.encode("utf-8-sig")), 30)
         answers = {answer["id"]: answer for answer in map(json.loads, out.splitlines())}
         assert answers[0]["result"]["serverInfo"]["name"] == "local-mcp-gateway"
         assert answers[2]["result"]["content"][0]["text"] == '{"x": 1}'
@@ -196,3 +197,38 @@ def test_each_request_is_told_that_the_certificate_cannot_be_used(
     assert sorted(answer["id"] for answer in answers) == [0, 3]
     told = f"The certificate {file} cannot be used: {why}."
     assert all(answer["error"]["message"].startswith(told) for answer in answers)
+
+
+@pytest.mark.parametrize("stateless", [True, False])
+async def test_a_request_that_is_cancelled_at_once_does_not_run_on(
+    tmp_path: Path, stateless: bool
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/list"))
+        meta = {"_meta": META} if stateless else {}
+        messages: list[Any] = [] if stateless else [HELLO]
+        for identity in range(1, 9):
+            messages.append(call("tools/call", identity, name="sleep", arguments={"s": 99}, **meta))
+            told = {"requestId": identity, **meta}
+            messages.append({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": told})
+        lines, output = [json.dumps(message).encode() for message in messages], io.StringIO()
+        connecting = threading.Thread(
+            target=Bridge(running.url, output).run, args=(lines,), daemon=True
+        )
+        connecting.start()
+        await asyncio.to_thread(connecting.join, 30)
+        assert not connecting.is_alive()
+        answered = [json.loads(line)["id"] for line in output.getvalue().splitlines()]
+        assert answered == ([] if stateless else [0])
+
+
+async def test_what_no_header_can_carry_reaches_the_gateway(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        await running.post(call("tools/list"))
+        named = call("tools/call", 1, name="caf\u00e9 \ud83d", arguments={}, _meta=META)
+        lines, output = [named, call("caf\u00e9/\n", 2, _meta=META)], io.StringIO()
+        asked = [json.dumps(message).encode() for message in lines]
+        await asyncio.to_thread(Bridge(running.url, output).run, asked)
+        answers = {a["id"]: a["error"] for a in map(json.loads, output.getvalue().splitlines())}
+        assert answers[1]["message"] == "Unknown tool: caf\u00e9 \ufffd"
+        assert answers[2]["code"] == -32601

@@ -9,6 +9,7 @@ line by line, under one lock. If the gateway was restarted, the bridge repeats t
 from __future__ import annotations
 
 import base64
+import codecs
 import http.client
 import json
 import os
@@ -36,6 +37,21 @@ BRIDGE: Final = "Local-Mcp-Gateway-Bridge"
 """Says that the client cannot repeat arguments as headers (`Mcp-Param-*`)."""
 PATIENCE_S: Final = 10.0
 """How long to wait for a gateway that is not running (it may be restarting)."""
+
+
+class OpenRequest:
+    """A request that its client still waits for."""
+
+    def __init__(self) -> None:
+        self.connection: http.client.HTTPConnection | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Close its connection, or keep it from being sent."""
+        self.cancelled = True
+        if self.connection is not None and self.connection.sock is not None:
+            with suppress(OSError):
+                self.connection.sock.shutdown(2)
 
 
 class Bridge:
@@ -71,24 +87,25 @@ class Bridge:
         """Why the gateway rejected the client's `initialize`, if it did."""
         self._hello: bytes | None = None
         self._session: dict[str, str] = {}
-        self._open: dict[str, http.client.HTTPConnection | None] = {}
-        """Id of a request that its client still waits for → its connection, once there is one."""
+        self._open: dict[str, OpenRequest] = {}
+        """By the id of the request."""
         self._working: set[threading.Thread] = set()
 
     def run(self, lines: Iterable[bytes]) -> None:
         """Serve until stdin ends, then wait for the outstanding responses."""
         for line in lines:
-            if not line.strip():
+            body = line.strip().removeprefix(codecs.BOM_UTF8)
+            if not body:
                 continue
             try:
-                message = parse_json(line)
+                message = parse_json(body)
             except ValueError:
                 self._write_error(None, -32700, "Parse error")
                 continue
             if isinstance(message, list):  # a JSON-RPC batch, which only 2025-03-26 has
-                self._start(self._call, line.strip(), {"id": None}, wait=True)
+                self._start(self._call, body, {"id": None}, OpenRequest(), wait=True)
                 continue
-            self._take(line.strip(), message if isinstance(message, dict) else {})
+            self._take(body, message if isinstance(message, dict) else {})
         for thread in tuple(self._working):
             thread.join()
         if self._session:
@@ -101,9 +118,10 @@ class Bridge:
             self._initialize(body, identity)
         elif method is not None and identity is not None:
             listening = method == "subscriptions/listen"
-            self._start(self._call, body, message, wait=not listening)
-        elif method == "notifications/cancelled" and self._hang_up(message):
-            return
+            self._open[json.dumps(identity)] = request = OpenRequest()
+            self._start(self._call, body, message, request, wait=not listening)
+        elif method == "notifications/cancelled":
+            self._cancel(body, message)
         else:
             with suppress(OSError, http.client.HTTPException):
                 self._request("POST", body, self._headers(message)).close()
@@ -156,28 +174,28 @@ class Bridge:
             text = reply.read().decode()
             session = reply.headers["Mcp-Session-Id"]
         version = parse_json(text).get("result", {}).get("protocolVersion", "")
-        self._session = {"Mcp-Session-Id": session or "", "MCP-Protocol-Version": version}
+        if session:
+            self._session = {"Mcp-Session-Id": session, "MCP-Protocol-Version": version}
         return text
 
-    def _call(self, body: bytes, message: Mapping[str, Any]) -> None:
+    def _call(self, body: bytes, message: Mapping[str, Any], request: OpenRequest) -> None:
         identity = message["id"]
-        key = json.dumps(identity)
-        self._open[key] = None
         try:
             session = self._session
-            reply = _patiently(lambda: self._request("POST", body, self._headers(message), key))
+            reply = _patiently(lambda: self._request("POST", body, self._headers(message), request))
             if reply.status == 404 and session and self._hello is not None:
                 reply.close()
                 self._renew(session)
-                reply = self._request("POST", body, self._headers(message), key)
+                reply = self._request("POST", body, self._headers(message), request)
             with reply:
                 for text in _messages(reply):
                     self._write(_for(identity, text) if reply.status >= 400 else text)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if key in self._open:
+            if not request.cancelled:
                 self._write_error(identity, -32001, self._why(error))
         finally:
-            self._open.pop(key, None)
+            if self._open.get(key := json.dumps(identity)) is request:
+                del self._open[key]
 
     def _renew(self, old: Mapping[str, str]) -> None:
         """Open a new session, once for all requests that found the old one gone."""
@@ -208,17 +226,15 @@ class Bridge:
                         self._write(text)
             time.sleep(0.5)
 
-    def _hang_up(self, message: Mapping[str, Any]) -> bool:
-        """Cancel a stateless request by closing its connection."""
+    def _cancel(self, body: bytes, message: Mapping[str, Any]) -> None:
+        """Tell the gateway in a session, and close the connection: it may not have read the request yet."""
         if self._session:
-            return False
+            with suppress(OSError, http.client.HTTPException):
+                self._request("POST", body, self._session).close()
         params = message.get("params")
         key = json.dumps(params.get("requestId") if isinstance(params, dict) else None)
-        connection = self._open.pop(key, None)
-        if connection is not None and connection.sock is not None:
-            with suppress(OSError):
-                connection.sock.shutdown(2)
-        return True
+        if (request := self._open.pop(key, None)) is not None:
+            request.cancel()
 
     def _headers(self, message: Mapping[str, Any]) -> dict[str, str]:
         params = message.get("params")
@@ -234,11 +250,19 @@ class Bridge:
         return headers
 
     def _request(
-        self, method: str, body: bytes, headers: Mapping[str, str], key: str | None = None
+        self,
+        method: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        request: OpenRequest | None = None,
     ) -> http.client.HTTPResponse:
         connection = self._connection()
-        if key is not None:
-            self._open[key] = connection
+        if request is not None:
+            request.connection = connection
+            connection.connect()
+            if request.cancelled:  # before there was something to close
+                connection.close()
+                raise ConnectionAbortedError
         sent = {"Content-Type": "application/json", "Accept": ACCEPT, "Connection": "close"}
         sent[BRIDGE] = "1"
         if via := os.environ.get(hops.VARIABLE):
@@ -356,4 +380,5 @@ def _events(reply: http.client.HTTPResponse) -> Iterator[tuple[str, str]]:
 def _header(value: str) -> str:
     if value.isascii() and value.isprintable() and value == value.strip():
         return value
+    value = value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # as the gateway
     return f"=?base64?{base64.b64encode(value.encode()).decode()}?="

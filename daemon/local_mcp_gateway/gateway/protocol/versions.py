@@ -182,7 +182,7 @@ def open_envelope(headers: Mapping[str, str] | None, message: Envelope) -> Moder
 def _header_fault(headers: Mapping[str, str], message: Envelope, version: object) -> str | None:
     if headers.get("mcp-protocol-version") != version:
         return "mcp-protocol-version header does not match the request's protocol version"
-    if headers.get("mcp-method") != message.method:
+    if decode_header(headers.get("mcp-method")) != message.method:
         return "mcp-method header does not match the request's method"
     key = NAMED.get(message.method)
     if key is None:
