@@ -21,6 +21,7 @@ from local_mcp_gateway.gateway.clients import (
     TokenRefused,
     name_of_client,
 )
+from local_mcp_gateway.gateway.http.metrics import metrics
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -241,7 +242,7 @@ class GatewayApp:
             shown = known if whole else {"status": known["status"]}
             await http_request.plain(code, jsonrpc.success(shown))
         elif http_request.path == "/metrics" and whole:
-            await http_request.text(self._calls.metrics(self._status()))
+            await http_request.text(metrics(self._calls, self._status()))
         elif http_request.path == "/register":
             await http_request.reply(400, _REGISTER)
         else:
