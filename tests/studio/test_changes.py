@@ -100,7 +100,7 @@ async def test_a_deleted_row_comes_back_byte_by_byte(database: Path, name: str, 
 async def test_a_row_that_another_changed_meanwhile_is_left_alone(database: Path) -> None:
     people = table(database, "people")
     async with FileWriter.open(database) as writer:
-        with pytest.raises(UsageProblem, match="Another program has changed"):
+        with pytest.raises(UsageProblem, match="changed in the meantime"):
             await update(writer, people, "[1]", {"name": "Eve"}, {"name": "Mallory"})
         with pytest.raises(UsageProblem, match="in the meantime"):
             await update(writer, people, "[99]", {}, {"name": "x"})

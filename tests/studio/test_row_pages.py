@@ -62,10 +62,33 @@ def test_a_stale_form_and_a_broken_constraint_change_nothing_and_keep_what_was_t
     form = form_of(browser, "profiles", key)
     stale = browser.post("/studio/data/profiles/row", **{**form, "v2": "kept", "w2": "0"})
     assert stale.status == 400
-    assert "changed this row in the meantime" in stale.words
+    assert "description was changed in the meantime" in stale.words
     refused = browser.post("/studio/data/profiles/row", **{**form, "v3": "sideways"})
     assert "SQLite refused: CHECK constraint failed" in refused.words
     assert "<option selected>sideways</option>" in refused.text
+
+
+def test_two_forms_of_a_row_may_change_different_columns_and_not_the_same(
+    browser: Browser, running: Running
+) -> None:
+    key, stored = first_key(browser, "profiles"), "SELECT description, updated_at FROM profiles"
+    before = running.place.query(f"{stored} WHERE name = 'default'")
+    form = form_of(browser, "profiles", key)
+    first = browser.sent("/studio/data/profiles/row", **{**form, "v2": "first", "n2": ""})
+    second = browser.sent("/studio/data/profiles/row", **{**form, "v5": "5"})
+    assert "updated_at of this row is changed." in second.words
+    assert running.place.query(f"{stored} WHERE name = 'default'") == [("first", 5)]
+    late = browser.post("/studio/data/profiles/row", **{**form, "v2": "second", "n2": ""})
+    assert late.status == 400
+    assert "description was changed in the meantime" in late.words
+    assert "stored now: first" in late.words
+    assert ('name="v2" value="second"' in late.text, 'name="v5" value="5"' in late.text) == (
+        True,
+    ) * 2
+    for page in (second, first):
+        number = page.text.partition('name="number" value="')[2].partition('"')[0]
+        browser.sent("/studio/undo", number=number)
+    assert running.place.query(f"{stored} WHERE name = 'default'") == before
 
 
 def test_a_row_is_inserted_shown_and_deleted_with_a_way_back(

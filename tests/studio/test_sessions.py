@@ -90,6 +90,13 @@ def test_without_a_cookie_one_quiet_page_says_what_runs_and_shows_no_data(runnin
         assert Browser(running.gateway.url).get(path).status in {401, 404}
 
 
+def test_a_form_that_comes_after_the_session_is_told_that_it_is_over(running: Running) -> None:
+    reply = Browser(running.gateway.url).ask("POST", "/studio/data/profiles/row", "v1=typed")
+    assert reply.status == 401
+    assert "You are signed out, so nothing was changed." in reply.words
+    assert "local-mcp-gateway open" in reply.words
+
+
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:3001", "127.0.0.1.evil.example", ""]
 )

@@ -281,7 +281,16 @@ class Studio:
         return redirect("/", self.door.cookie_header("", 0))
 
     def _outside(self, request: Request) -> Response:
-        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+        if "text/html" in request.headers.get("accept", ""):
+            if request.method != "GET":
+                way = (
+                    "Run `local-mcp-gateway open`" if self.powers.ask else "Start `db studio` again"
+                )
+                return self._sentence(
+                    401,
+                    "You are signed out, so nothing was changed.",
+                    f"{way}, and do it once more.",
+                )
             status = 200 if request.path in {"/", "/studio", "/studio/"} else 401
             return self._plain("outside.html", status, database=self.powers.ask is None)
         return Response("Open the pages with `local-mcp-gateway open`.\n", 401, "text/plain")

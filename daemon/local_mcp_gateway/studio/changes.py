@@ -108,7 +108,7 @@ async def update(
     before = await _values(writer, table, list(new), condition, keys)
     if before is None or any(before[name] != old[name] for name in old):
         raise UsageProblem(
-            "Another program has changed this row in the meantime; your change was not stored.",
+            "This row was changed in the meantime; your change was not stored.",
             hint="Load the row again and look at what it is now.",
         )
     sets = ", ".join(f"{quoted(name)} = ?" for name in new)

@@ -57,6 +57,12 @@ class Field:
         )
 
     @property
+    def differs(self) -> bool:
+        """Return whether something else is typed than what is stored."""
+        cell = self.cell
+        return cell is not None and (self.text, self.is_null) != (cell.typed, cell.kind == "null")
+
+    @property
     def empty_is_null(self) -> bool:
         """Return whether an empty field stands for NULL, since no empty text is meant there."""
         column = self.column
@@ -76,12 +82,15 @@ def _fields(
         if link is not None:
             to = tables.read_table(connection, link.to, visit.powers.masked)
         stored = cell.value if cell is not None else None
+        text, is_null = ("", False) if cell is None else (cell.typed, cell.kind == "null")
+        if (given := _typed(column, at, typed)) is not None:
+            text, is_null = given
         found.append(
             Field(
                 at,
                 column,
-                typed.get(f"v{at}", cell.typed if cell is not None else ""),
-                typed.get(f"n{at}") == "1" if typed else cell is not None and cell.kind == "null",
+                text,
+                is_null,
                 cell,
                 to,
                 tuple(rows.choices(connection, to, link)) if to and link else (),
@@ -89,6 +98,17 @@ def _fields(
             )
         )
     return found
+
+
+def _typed(column: Column, at: int, typed: dict[str, str]) -> tuple[str, bool] | None:
+    """Return what was typed into a field, and whether it means NULL; None if it was left as it was shown."""
+    if not typed.keys() & {f"v{at}", f"n{at}"}:
+        return None
+    text = typed.get(f"v{at}", "")
+    is_null = typed.get(f"n{at}") == "1" or (not text and Field(at, column, text).empty_is_null)
+    return (
+        None if typed.get(f"w{at}") in values.shown_as(text, is_null=is_null) else (text, is_null)
+    )
 
 
 async def show_choices(visit: Visit) -> Response:
@@ -240,18 +260,17 @@ def _changes(
     old: dict[str, object] = {}
     new: dict[str, object] = {}
     for at, (column, cell) in enumerate(zip(table.shown, row.cells, strict=True)):
-        if not typed.keys() & {f"v{at}", f"n{at}"}:
+        if (given := _typed(column, at, typed)) is None:
+            continue
+        text, is_null = given
+        same = cell.kind == "blob" or (cell.kind != "null" and text == cell.typed)
+        if same and not is_null:
             continue
         if typed.get(f"w{at}") != cell.digest:
             raise UsageProblem(
-                "Another program has changed this row in the meantime; your change was not stored.",
-                hint="Load the row again and look at what it is now.",
+                f"{column.name} was changed in the meantime; your change was not stored.",
+                hint="Below it is what is stored now; save again if yours is right.",
             )
-        text, ticked = typed.get(f"v{at}", ""), typed.get(f"n{at}") == "1"
-        is_null = ticked or (not text and Field(at, column, text).empty_is_null)
-        same = cell.kind == "blob" or text == cell.typed
-        if is_null if cell.kind == "null" else (same and not ticked):
-            continue
         if cell.kind != "blob":
             old[column.name] = cell.value
         new[column.name] = None if is_null else values.typed(column, text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from math import isfinite
@@ -120,6 +121,18 @@ def _looks_like(
     except (*Error, ValueError, OverflowError):  # it is only a hint
         return "blob"
     return next((what for magic, what in _MAGIC if beginning.startswith(magic)), "blob")
+
+
+def shown_as(text: str, *, is_null: bool) -> set[str]:
+    """Return the digests of the values that the field of a form shows like this."""
+    if is_null:
+        return {Cell("null").digest}
+    found = {Cell("text", one, len(one)).digest for one in (text, text.replace("\n", "\r\n"))}
+    for kind, make in (("integer", int), ("real", float)):
+        with suppress(ValueError):
+            if str(number := make(text)) == text:
+                found.add(Cell(kind, number).digest)
+    return found
 
 
 # --- keys ---------------------------------------------------------------------------------------
