@@ -38,6 +38,8 @@ TRACED = (sys.executable, str(HERE / "house_trace.py"))
 UPSTREAM = (sys.executable, str(HERE / "child.py"), "c")
 """A stdio server; its tools are named after its argument."""
 TRIPS = 5
+MOST_LINES = 400
+"""Of a module."""
 WARM = 20
 """Calls before the one that is traced."""
 
@@ -225,6 +227,12 @@ class Source:
             return set()
         return self._libraries(module) - self._libraries(importer)
 
+    def fits_into_importer(self, module: str) -> bool:
+        """Return whether a module and its only importer together stay below the limit of a module."""
+        (importer,) = self.importers[module]
+        together = (self.paths[name].read_text() for name in (module, importer))
+        return sum(text.count("\n") for text in together) <= MOST_LINES
+
     def _libraries(self, module: str) -> set[str]:
         """Return the libraries of others that come with a module as it is loaded."""
         reached, todo, found = {module}, [module], set()
@@ -283,8 +291,13 @@ def of_source(package: Path) -> Iterator[Row]:
     source = Source(package)
     single = [name for name in source.paths if len(source.importers[name]) == 1]
     fences = [name for name in single if source.fences_off(name)]
-    note = f"of {len(source.paths)}; not {len(fences)} more that keep a library out of a start"
-    counted = len(single) - len(fences)
+    alone = set(single) - set(fences)
+    roomy = [name for name in alone if source.fits_into_importer(name)]
+    note = (
+        f"of {len(source.paths)}; {len(roomy)} would fit into theirs;"
+        f" not {len(fences)} more that keep a library out of a start"
+    )
+    counted = len(alone)
     yield Row("modules with exactly one importer", counted, "", at_most=24, note=note)
 
     guard, migrate = f"{source.name}.guard", f"{source.name}.migrate"

@@ -1,4 +1,4 @@
-"""Clients of the gateway: origin checks, sessions, subscriptions and resumable streams."""
+"""Clients of the gateway: their tokens, sessions, capabilities and resumable streams."""
 
 from local_mcp_gateway.gateway.clients.admission import (
     LIMITED,
