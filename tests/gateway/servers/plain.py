@@ -70,7 +70,7 @@ def call(line: str, message: dict[str, Any]) -> dict[str, Any] | None:
         send('{"jsonrpc":"2.0","id":"nobody","result":{}}')
         send("\n".join(arguments.get("lines", ())))
     if name == "flood":
-        for _ in range(2000):
+        for _ in range(500):
             sys.stderr.write("x" * 500 + "\n")
     if name == "big":
         return text("x" * arguments["bytes"])
