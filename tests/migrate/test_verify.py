@@ -65,7 +65,7 @@ def test_rows_that_go_without_a_statement_that_says_so_are_refused(
         " from it or drops it."
     )
     assert error.hint == (
-        "Look for INSERT OR REPLACE or REPLACE INTO, which remove rows that stand in their way; write"
+        "Look for INSERT OR REPLACE or REPLACE INTO, which remove rows that are in their way; write"
         " a DELETE if the loss is meant."
     )
     assert error.data == {"table": "a", "before": 2, "after": 1}

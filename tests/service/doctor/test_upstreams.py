@@ -59,7 +59,7 @@ def test_tools_that_are_renamed_or_left_out_are_told(shipped: Place) -> None:
     script = {"answers": {"tools/list": {"tools": [dotted, {"name": "odd"}]}}}
     command = (sys.executable, str(scripted), json.dumps(script))
     added = shipped.run("server", "add", "github.com", "--", *command)
-    assert "Where its name stands before a tool's, it is github_com" in added.stdout
+    assert "In front of a tool's name it is written github_com" in added.stdout
     with shipped.serve() as gateway:
         gateway.wait_for("service.ready")
         tried = shipped.run("server", "test", "github.com").stdout.splitlines()
