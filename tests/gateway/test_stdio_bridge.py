@@ -208,7 +208,9 @@ async def test_a_request_that_is_cancelled_at_once_does_not_run_on(
         meta = {"_meta": META} if stateless else {}
         messages: list[Any] = [] if stateless else [HELLO]
         for identity in range(1, 9):
-            messages.append(call("tools/call", identity, name="sleep", arguments={"s": 99}, **meta))
+            messages.append(
+                call("tools/call", identity, name="sleep", arguments={"seconds": 99}, **meta)
+            )
             told = {"requestId": identity, **meta}
             messages.append({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": told})
         lines, output = [json.dumps(message).encode() for message in messages], io.StringIO()

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 from mcp import Client, types
 
-from tests.gateway.messages import call
+from tests.gateway.messages import call, modern
 from tests.gateway.support import Running, gateway_of, stdio
 from tests.gateway.using import events, posted, session
 
@@ -71,6 +71,17 @@ async def ask(running: Running, headers: dict[str, str]) -> str:
     reply = await running.post(call("tools/call", name="ask", arguments=arguments), **headers)
     body = await reply.text()
     return json.loads(body)["result"]["content"][0]["text"]  # type: ignore[no-any-return]
+
+
+async def test_what_a_stateless_client_cannot_be_asked_is_told_to_its_server(
+    tmp_path: Path,
+) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        arguments = {"method": "roots/list", "params": {}}
+        message, headers = modern("tools/call", "ask", arguments=arguments)
+        answer = await (await running.post(message, **headers)).json()
+        told = answer["result"]["content"][0]["text"]
+        assert "The client does not support roots" in told
 
 
 async def test_a_question_goes_to_nobody_where_it_could_be_for_another_client(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from local_mcp_gateway.store.model import ToolSetting
 from tests.gateway.apart import client
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
+from tests.gateway.using import session
 
 HELD = replace(QUICK, hold_altered_tools=True, hold_new_tools=True)
 
@@ -22,15 +24,20 @@ def told(method: str, **params: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": method, "params": params}
 
 
-def heard(running: Running, server: str) -> list[str]:
-    """Return what a server heard without an id, in order."""
+def lines(running: Running, start: str, *servers: str) -> list[str]:
+    """Return the lines that servers wrote to stderr and that begin so, in order."""
     return [
-        fields["line"].removeprefix("heard ")
+        fields["line"].removeprefix(start)
         for event, fields in running.said
         if event == "upstream.logged"
-        and fields["server"] == server
-        and fields["line"].startswith("heard ")
+        and (not servers or fields["server"] in servers)
+        and fields["line"].startswith(start)
     ]
+
+
+def heard(running: Running, server: str) -> list[str]:
+    """Return what a server heard without an id, in order."""
+    return lines(running, "heard ", server)
 
 
 async def until_marked(running: Running, *servers: str) -> None:
@@ -122,3 +129,14 @@ async def test_lists_that_come_while_a_client_is_greeted_are_no_news_to_it(tmp_p
         await user.until(lambda: user.notes("notifications/message"))
         kinds = ("tools", "prompts", "resources")
         assert not any(user.notes(f"notifications/{kind}/list_changed") for kind in kinds)
+
+
+async def test_requests_with_one_id_are_cancelled_together(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        long = call("tools/call", 7, name="sleep", arguments={"seconds": 60})
+        posts = [asyncio.create_task(running.post(long, **headers)) for _ in range(2)]
+        await running.until(lambda: len(lines(running, "sleeping ")) == 2)
+        await running.post(told("notifications/cancelled", requestId=7), **headers)
+        assert [reply.status for reply in await asyncio.gather(*posts)] == [202, 202]
+        await running.until(lambda: len(lines(running, "cancelled ")) == 2)

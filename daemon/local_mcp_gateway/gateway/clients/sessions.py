@@ -86,8 +86,8 @@ class Session:
     level_was_set: bool = False
     last_seen: float = field(default_factory=time.monotonic)
     subscriptions: set[str] = field(default_factory=set)
-    running: dict[bytes, Callable[[], None]] = field(default_factory=dict)
-    """Id of a request → what cancels it."""
+    running: dict[Callable[[], None], bytes] = field(default_factory=dict)
+    """What cancels a request → its id, which a client may give to several."""
     open_requests: dict[bytes, Question] = field(default_factory=dict)
     outbox: ReplayBuffer = field(init=False)
     legacy_outbox: Outbox | None = None
@@ -225,7 +225,7 @@ class Session:
     def cancel(self, params: bytes) -> None:
         """Cancel the request that a `notifications/cancelled` names, if it still runs."""
         identity = jsonrpc.member(params, "requestId")
-        if (stop := self.running.get(identity)) is not None:
+        for stop in [stop for stop, running in self.running.items() if running == identity]:
             stop()
 
     def end(self) -> None:
@@ -237,7 +237,7 @@ class Session:
         if self.legacy_outbox is not None:
             self.legacy_outbox.close()
         self.notify_reader()
-        for stop in list(self.running.values()):
+        for stop in list(self.running):
             stop()
         for question in self.open_requests.values():
             question.give_up()

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.clients import LEVELS, Session, Sessions, severity_of, shared
+from local_mcp_gateway.gateway.clients import (
+    LEVELS,
+    Session,
+    Sessions,
+    refusal,
+    severity_of,
+    shared,
+)
 from local_mcp_gateway.gateway.protocol import (
     Answer,
     Hops,
@@ -286,7 +293,10 @@ class Broker:
                 named = client if _can_be_asked(client, callers) else ANYBODY
                 client = client if self._sharing.separate(upstream, named) else None
         if client is None or client in {NOBODY, SEVERAL, ANYBODY}:
-            return failure(jsonrpc.METHOD_NOT_FOUND, UNKNOWN.format(method))
+            unknown = failure(jsonrpc.METHOD_NOT_FOUND, UNKNOWN.format(method))
+            if len(callers) != 1:
+                return unknown
+            return refusal(callers[0].capabilities, method, params) or unknown
         asking = self._ask(upstream, client, method, params, callers)
         return await (upstream.gives_roots(asking) if method == ROOTS else asking)
 

@@ -85,10 +85,10 @@ class Dispatcher:
         A client whose session has ended has cancelled nothing, and is told.
         """
         began_ns = time.perf_counter_ns()
-        session, identity = request.session, request.identity
+        session = request.session
         answer: Answer | None = None
         if session is not None:
-            session.running[identity] = cancellation.ask
+            session.running[cancellation.ask] = request.identity
         refused, counters = self._limiter.begin(request.method, request.profile, request.token_id)
         try:
             answer = await self._router.handle(request) if refused is None else refused
@@ -103,7 +103,7 @@ class Dispatcher:
         finally:
             self._limiter.end(counters)
             if session is not None:
-                session.running.pop(identity, None)
+                session.running.pop(cancellation.ask, None)
             self._calls.record(request, answer, began_ns)
         return answer
 
