@@ -15,6 +15,8 @@ from local_mcp_gateway.errors import Interrupted
     [
         (("check", 0, 0), ("checking the database", None)),
         (("backup", 1 << 20, 4 << 20), ("backing up 4.0 MiB", 25)),
+        (("read", 3 << 30, 3 << 30), ("reading back 3.0 GiB", 100)),
+        (("flush", 0, 0), ("flushing to the disk", None)),
         (("rehearse 0001_a", 0, 1), ("rehearsing 0001_a", None)),
         (("apply 0002_b", 1, 3), ("applying 0002_b, 2 of 3", None)),
         (("durable", 0, 0), ("committing and checking the result", None)),

@@ -11,7 +11,6 @@ import os
 import sqlite3
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -69,8 +68,8 @@ def create_backup(
     If `newest` has the same content, that is the backup: its manifest records this attempt.
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
-    writers of a WAL database go on meanwhile. The progress of `backup` is in bytes, about every 32 MiB,
-    while it is written (the first half) and while it is read back. `full` checks its indexes too: one
+    writers of a WAL database go on meanwhile. The progress is that of `backup`, in bytes, while it is
+    written, then that of `checked_hash`. `full` checks its indexes too: one
     with a damaged index is marked as damaged, and is kept but never offered. Raises NoRoom, BackupFailed,
     BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary
     file is gone.
@@ -85,9 +84,8 @@ def create_backup(
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
         temporary = temporary_path(path)
         with temporary_file(temporary) as descriptor:
-            written, read = _halves(run)
-            copy_online(database, temporary, deadline_s=deadline_s, run=written)
-            sha256, damage = _read_back(database, temporary, descriptor, full=full, run=read)
+            copy_online(database, temporary, deadline_s=deadline_s, run=run)
+            sha256, damage = _read_back(database, temporary, descriptor, full=full, run=run)
             if newest is not None and _has_hash(newest, sha256, run):
                 return record_attempt(newest, before)
             backup = Backup(
@@ -152,7 +150,7 @@ def holds(backup: Backup, database: int, *, run: Run = UNWATCHED) -> bool:
     with os.fdopen(copied, "rb", buffering=0):
         for at in range(0, backup.bytes, HASH_CHUNK_BYTES):
             run.checkpoint("while the database was compared with its newest backup")
-            run.progress("backup", at, backup.bytes)
+            run.progress("compare", at, backup.bytes)
             ours, theirs = (os.pread(file, HASH_CHUNK_BYTES, at) for file in (database, copied))
             if not at:
                 ours, theirs = map(_without_counters, (ours, theirs))
@@ -176,18 +174,6 @@ def _has_hash(backup: Backup, sha256: str, run: Run) -> bool:
         return False
 
 
-def _halves(run: Run) -> tuple[Run, Run]:
-    """Return a run that reports its progress as the first half of this one's, and one as the second."""
-
-    def first(phase: str, done: int, total: int) -> None:
-        run.progress(phase, done // 2, total)
-
-    def second(phase: str, done: int, total: int) -> None:
-        run.progress(phase, (total + done) // 2, total)
-
-    return replace(run, progress=first), replace(run, progress=second)
-
-
 def _read_back(
     database: Path, temporary: Path, descriptor: int, *, full: bool, run: Run
 ) -> tuple[str, str | None]:
@@ -200,7 +186,10 @@ def _read_back(
             hint="`db check` tells whether the database itself is damaged; if it is not, the disk is.",
             unsound=True,
         ) from error
-    return sha256, first_problem(temporary, "integrity_check", run=run) if full else None
+    if not full:
+        return sha256, None
+    run.progress("verify", 0, 0)
+    return sha256, first_problem(temporary, "integrity_check", run=run)
 
 
 def _open_source(database: Path) -> sqlite3.Connection:
@@ -282,20 +271,30 @@ def checked_hash(
     """Return the SHA-256 of a database file that passes the check; raises BackupDamaged.
 
     `flush` is a descriptor of the file, which is flushed to the disk in parallel and durable on return.
-    The progress of `backup`, in bytes, is reported from the hash's thread.
+    The progress is that of `read`, in bytes, from the hash's thread; then of `verify` and `flush`, of
+    which SQLite and the kernel do not say how far they are.
     """
-    jobs = [Job(lambda: file_hash(path, run=run))]
-    if flush is not None:
-        jobs.append(Job(lambda: os.fsync(flush)))
+    hashing = Job(lambda: _hash_then_told(path, run))
+    flushing = None if flush is None else Job(lambda: os.fsync(flush))
     try:
         problem = first_problem(path, check, run=run)
     finally:
-        for job in jobs:
-            job.join()
-    results = [job.outcome() for job in jobs]
+        hashing.join()
+        if flushing is not None:
+            run.progress("flush", 0, 0)
+            flushing.join()
+    sha256 = hashing.outcome()
+    if flushing is not None:
+        flushing.outcome()
     if problem is not None:
         raise BackupDamaged(f"The file {path} does not pass SQLite's {check}: {problem}.")
-    return str(results[0])
+    return str(sha256)
+
+
+def _hash_then_told(path: Path, run: Run) -> str:
+    sha256 = file_hash(path, run=run)
+    run.progress("verify", 0, 0)  # SQLite's check, beside the hash, takes longer
+    return sha256
 
 
 class Job(threading.Thread):
@@ -334,7 +333,7 @@ def file_hash(path: Path, *, run: Run = UNWATCHED) -> str:
             digest.update(buffer[:count])
             done += count
             if done % TOLD_BYTES < HASH_CHUNK_BYTES:
-                run.progress("backup", done, total)
+                run.progress("read", done, total)
             run.checkpoint("while a backup was read")
     return digest.hexdigest()
 

@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""`progress(phase, done, total)`, often: bytes of a `backup`, migrations of `rehearse TAG` and
+"""`progress(phase, done, total)`, often: bytes of a `backup` and of what is `read`, migrations of `rehearse TAG` and
 `apply TAG` (called before each); a `total` of 0 says only that the work goes on."""
 PHASES: Final = {
     "check": "checking the database",
     "backup": "backing up",
+    "read": "reading back",
+    "verify": "checking the copy",
+    "flush": "flushing to the disk",
+    "compare": "comparing with the newest backup of",
     "copy": "copying",
     "rehearse": "rehearsing",
     "apply": "applying",
