@@ -61,7 +61,7 @@ def test_one_bad_entry_of_a_file_costs_no_other(either: Place) -> None:
     {"mcpServers": {"good": {"command": "x"}, "bad": {"type": "pigeon"}, "Two Words": {"command": "y"},}}"""
     done = either.run("server", "import", "-", stdin=text)
     assert done.code == 3
-    assert "left   bad  The server 'bad' has the type 'pigeon'." in done.stderr
+    assert "left   bad  The server 'bad' has the type 'pigeon'; the gateway speaks" in done.stderr
     assert "it was called 'Two Words'" in done.stdout
     stored = either.run("server", "list", "--json").json()
     assert [server["name"] for server in stored] == ["Two-Words", "good"]
@@ -84,7 +84,7 @@ def test_without_a_file_those_of_the_clients_here_are_listed(either: Place) -> N
     file.write_text('{"mcpServers": {"good": {"command": "x"}}}')
     found = either.run("server", "import")
     assert found.code == 2
-    assert f"1  Cursor: {file}  (1 server)" in found.stderr
+    assert "1  Cursor: ~/.cursor/mcp.json  (1 server)" in found.stderr
 
 
 DEEP = "[" * 100_000 + "]" * 100_000

@@ -24,7 +24,10 @@ def test_a_server_that_can_work_is_returned_as_it_is(server: ServerDefinition) -
     [
         (replace(STDIO, command=None), "The stdio server 'time' has no command."),
         (replace(STDIO, name="a b"), "'a b' cannot be the name of a server."),
-        (replace(HTTP, url="notes.example"), "The URL of server 'notes' is 'notes.example'."),
+        (
+            replace(HTTP, url="notes.example"),
+            "The URL of server 'notes' is 'notes.example', which is not one of http or https.",
+        ),
         (replace(HTTP, timeout_s=0), "timeout_s of server 'notes' is 0."),
         (replace(STDIO, insecure=True), "is a command and has no proxy, certificates or headers"),
         (replace(HTTP, proxy="notes.example"), "is not the URL of an HTTP proxy"),

@@ -31,6 +31,7 @@ def argument(text: str, **environment: str) -> str:
         ("${secret:TOKEN:-x}", "x"),
         ("$${TOKEN}", "${TOKEN}"),
         ("$TOKEN ${#list[@]} ${x%.*} {TOKEN}", "$TOKEN ${#list[@]} ${x%.*} {TOKEN}"),
+        ("${x:1:2} ${x:?not set} ${x:+y}", "${x:1:2} ${x:?not set} ${x:+y}"),
         ("${userHome}/a", f"{Path.home()}/a"),
     ],
 )
@@ -61,15 +62,35 @@ def test_a_value_is_not_read_for_variables_again() -> None:
     [
         (replace(COMMAND, args=("${TOKEN}",)), "`server edit a --env TOKEN=…`"),
         (replace(URL, headers={"A": "${TOKEN}"}), "Set it where the gateway starts, and `reload`."),
-        (replace(URL, headers={"A": "${file:TOKEN}"}), "Set it where"),
+        (replace(URL, headers={"A": "${vault:TOKEN}"}), "Set it where"),
     ],
 )
 def test_a_variable_that_is_not_set_is_named(server: ServerDefinition, hint: str) -> None:
-    with pytest.raises(UsageProblem, match=r"The variable \$\{(file:)?TOKEN\} of server") as raised:
-        expand_variables(server, {"TOKEN": "t"} if "file" in str(server.headers) else {})
+    with pytest.raises(
+        UsageProblem, match=r"The variable \$\{(vault:)?TOKEN\} of server"
+    ) as raised:
+        expand_variables(server, {"TOKEN": "t"} if "vault" in str(server.headers) else {})
     assert hint in raised.value.hint
 
 
 def test_a_definition_without_variables_is_itself() -> None:
     assert expand_variables(COMMAND, {}) == (COMMAND, frozenset())
     assert find_variables(replace(COMMAND, args=("${A}", "$${B}", "${A}"))) == ("${A}",)
+
+
+def test_a_file_that_is_named_is_read_when_the_server_starts(tmp_path: Path) -> None:
+    token = tmp_path / "a token"
+    token.write_text("secret\n")
+    server = replace(URL, headers={"Authorization": f"Bearer ${{file:{token}}}"})
+    assert find_variables(server) == (f"${{file:{token}}}",)
+    expanded, used = expand_variables(server, {})
+    assert expanded.headers == {"Authorization": "Bearer secret"}
+    assert used == {"secret"}
+    token.unlink()
+    with pytest.raises(UsageProblem, match="a token that server 'b' names cannot be read: No such"):
+        expand_variables(server, {})
+
+
+def test_a_place_of_a_kind_that_is_not_known_is_named_and_never_sent() -> None:
+    with pytest.raises(UsageProblem, match=r"\$\{vault:kv/data#token\} of server 'a' is not set"):
+        argument("${vault:kv/data#token}")

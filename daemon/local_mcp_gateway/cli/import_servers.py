@@ -33,8 +33,11 @@ def _document(file: Path, registry_url: str = "") -> object:
     if is_registry_id(str(file)) and not file.exists():
         answer = ask_registry(registry_url, str(file))
         if status := status_in_registry(answer):
-            click.secho(
-                f"note: the registry calls {file} {ui.one_line(status)}.", fg="yellow", err=True
+            ui.tell(
+                f"the registry calls {file} {ui.one_line(status)}.",
+                mark="note: ",
+                fg="yellow",
+                err=True,
             )
         return answer
     try:
@@ -45,8 +48,10 @@ def _document(file: Path, registry_url: str = "") -> object:
             f"{file} cannot be read: {error.strerror}.", hint="Give a JSON file with `mcpServers`."
         ) from None
     except ValueError as error:
-        kind = "TOML" if file.suffix == ".toml" else "JSON"
-        raise UsageProblem(f"{file} is not valid {kind}: {error}.") from None
+        kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(file.suffix, "JSON")
+        raise UsageProblem(
+            f"{file} is not valid {kind}: {error}.", hint="Correct the file, then import it again."
+        ) from None
 
 
 def _choose_file() -> Path:
@@ -63,8 +68,9 @@ def _choose_file() -> Path:
             hint="Give a file: `server import FILE`.",
         )
     for number, (client, file, servers) in enumerate(found, 1):
+        where = ui.one_line(f"~/{file.relative_to(Path.home())}")
         count = formats.counted(servers, "server")
-        click.echo(f"  {number}  {client}: {ui.one_line(str(file))}  ({count})", err=True)
+        ui.tell(f"{client}: {where}  ({count})", mark=f"{number:>3}  ", err=True)
     if not sys.stdin.isatty():
         raise UsageProblem("Which file?", hint="Give one of these: `server import FILE`.")
     number = click.prompt("Number", type=click.IntRange(1, len(found)), err=True)
@@ -113,7 +119,7 @@ def import_(
     """Add the servers of a client's configuration file, a `server.json` or a registry; `-` reads stdin.
 
     Reads the files of Claude, Cursor, VS Code, Windsurf, Zed, Cline, Codex, Gemini, opencode and others: JSON
-    (comments are fine) or TOML; and the `server.json` of the MCP registry, whose values are asked for on a
+    (comments are fine), TOML or YAML; and the `server.json` of the MCP registry, whose values are asked for on a
     terminal. A name such as `io.github.someone/server`, maybe with `@VERSION`, is asked for at
     `upstream.registry_url`. Without FILE it lists those on this machine. Their commands run here as soon as a
     client asks, so each is shown, on a terminal before it is added. --sandbox is for all that are commands.
@@ -132,7 +138,7 @@ def import_(
     }
     if where and not yes and not dry_run and sys.stdin.isatty():
         for name, leads in where.items():
-            click.echo(f"{ui.one_line(name)}  {leads}", err=True)
+            ui.tell(f"{ui.one_line(name)}  {leads}", err=True)
         confirm("Add these, and run their commands when a client asks?", yes=False)
     done = answer_to(
         invocation,
@@ -151,13 +157,13 @@ def import_(
 
 def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
     for name in done["added"]:
-        click.echo(f"added  {name}  {where[name]}")
+        ui.tell(f"{name}  {where[name]}", mark="added  ")
         for note in done["notes"].get(name, ()):
-            click.echo(ui.sentence(note, indent=" " * 7))
+            ui.tell(note, indent=" " * 7)
     for name in done["this_gateway"]:
-        click.echo(f"left   {name}  (it is this gateway itself)")
+        ui.tell(f"{name}  (it is this gateway itself)", mark="left   ")
     for name in done["kept"]:
         differs = ", with another command or URL: `server edit`" if name in done["differs"] else ""
-        click.echo(f"kept   {name}  (a server of this name exists{differs})")
+        ui.tell(f"{name}  (a server of this name exists{differs})", mark="kept   ")
     for name, reason in done["refused"].items():
-        click.secho(f"left   {ui.one_line(name)}  {reason}", fg="yellow", err=True)
+        ui.tell(f"{ui.one_line(name)}  {reason}", mark="left   ", fg="yellow", err=True)

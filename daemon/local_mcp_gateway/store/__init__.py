@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         save_sign_in,
         set_sign_in_values,
     )
-    from local_mcp_gateway.store.variables import expand_variables, find_variables
+    from local_mcp_gateway.store.variables import VARIABLE, expand_variables, find_variables
 else:
     __getattr__ = exports(
         __name__,
@@ -141,7 +141,7 @@ else:
             "save_sign_in",
             "set_sign_in_values",
         ),
-        variables=("expand_variables", "find_variables"),
+        variables=("VARIABLE", "expand_variables", "find_variables"),
     )
 
 __all__ = [
@@ -150,6 +150,7 @@ __all__ = [
     "NOTHING",
     "NO_PROXY",
     "SEALED_COLUMNS",
+    "VARIABLE",
     "AuditEntry",
     "CallRecord",
     "CatalogEntry",

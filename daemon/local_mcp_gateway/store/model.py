@@ -144,7 +144,7 @@ class ServerDefinition:
             ("http://", "https://")
         ):
             raise UsageProblem(
-                f"The URL of server {self.name!r} is {self.url!r}.",
+                f"The URL of server {self.name!r} is {self.url!r}, which is not one of http or https.",
                 hint="Give a URL that starts with http:// or https://.",
             )
         for what, value, least in (

@@ -1,7 +1,8 @@
 """Replace the variables in a server's definition when it starts: `${VAR}` and the spellings of clients.
 
 The reference is what is stored, so a token that a client's file names stays in the environment. It is
-looked up in the server's own `env`, then in the environment of the gateway. `$${VAR}` is the text itself.
+looked up in the server's own `env`, then in the environment of the gateway. `${file:PATH}` is the text of
+a file, without the line end at its end. `$${VAR}` is the text itself.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
     from local_mcp_gateway.store.model import ServerDefinition
 
-VARIABLE = re.compile(r"(\$?)\$\{(?:(\w+):(?!-))?([A-Za-z_][\w.-]*?)(?::-([^}]*))?\}")
-"""`${VAR}`, `${VAR:-default}`, `${env:VAR}`, `${input:id}`; what a shell computes is not among them."""
+VARIABLE = re.compile(
+    r"(\$?)\$\{(?:(\w+):(?!-)([A-Za-z_/~.][^}]*?)|([A-Za-z_][\w.-]*?))(?::-([^}]*))?\}"
+)
+"""`${VAR}`, `${VAR:-default}`, `${env:VAR}`, `${input:id}`, `${file:PATH}`; what a shell computes is not among them."""
 _KNOWN = {None, "env", "input"}
 
 
@@ -69,18 +73,32 @@ def expand_variables(
 def _value(
     server: ServerDefinition, match: re.Match[str], lookup: Mapping[str, str], used: set[str]
 ) -> str:
-    escaped, source, name, default = match.groups()
+    escaped, source, there, name, default = match.groups()
     if escaped:
         return match.group()[1:]
-    value = lookup.get(name, default) if source in _KNOWN else default
+    if source == "file":
+        value: str | None = _text_of(server, there)
+    else:
+        value = lookup.get(there or name, default) if source in _KNOWN else default
     if value is None:
-        where = f" or `server edit {server.name} --env {name}=…`" if server.command else ""
+        where = f" or `server edit {server.name} --env {there or name}=…`" if server.command else ""
         raise UsageProblem(
             f"The variable {match.group()} of server {server.name!r} is not set.",
             hint=f"Set it where the gateway starts{where}, and `reload`.",
         )
     used.add(value)
     return value
+
+
+def _text_of(server: ServerDefinition, file: str) -> str:
+    try:
+        return read_given(Path(file).expanduser()).decode().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageProblem(
+            f"The file {file} that server {server.name!r} names cannot be read: {reason}.",
+            hint="Let the user of the gateway read it, and `reload`.",
+        ) from None
 
 
 def _texts(server: ServerDefinition) -> tuple[str, ...]:

@@ -235,17 +235,107 @@ def test_an_error_names_its_place_in_the_file_with_comments() -> None:
         parse_client_file(b'// mine\n{"a": 1, /* two\n */ b: 2}')
 
 
-def test_toml_of_codex_is_read_and_yaml_is_refused() -> None:
+def test_toml_of_codex_is_read() -> None:
     text = b'[mcp_servers.time]\ncommand = "uvx"\nargs = ["mcp-server-time"]\n'
     (time,) = read_entries(parse_client_file(text, "config.toml"))
     assert time.server
     assert time.server.command == "uvx"
-    with pytest.raises(ValueError, match="YAML"):
-        parse_client_file(b"extensions: {}", "config.yaml")
+
+
+GOOSE = b"""# goose
+extensions:
+  developer: {type: builtin, name: developer, enabled: true, bundled: true}
+  time:
+    type: stdio
+    cmd: uvx
+    args: [mcp-server-time, --zone, no]
+    envs: {SINCE: 2026-11-29, ODD: 012, N: 8, NONE: }
+    env_keys: [SECRET]
+    enabled: false
+  far: {type: streamable_http, uri: "https://h/mcp"}
+"""
+CONTINUE = b"""name: mine
+mcpServers:
+  - name: time
+    command: uvx
+    env: {KEY: "${{ secrets.KEY }}"}
+  - name: far
+    type: sse
+    url: https://h/sse
+    requestOptions: {headers: {Authorization: "Bearer ${{ inputs.TOKEN }}"}}
+"""
+
+
+def test_yaml_of_goose_and_continue_is_read_as_they_do() -> None:
+    time, far = read_entries(parse_client_file(GOOSE, "config.yaml"))
+    assert time.server
+    assert (time.server.command, time.server.active) == ("uvx", False)
+    assert time.server.args == ("mcp-server-time", "--zone", "no")
+    assert time.server.env == {
+        "SINCE": "2026-11-29",
+        "ODD": "012",
+        "N": "8",
+        "SECRET": "${SECRET}",
+    }
+    assert "envs.NONE is null, so it is not set" in time.notes
+    assert far.server
+    assert (far.server.kind, far.server.url) == (ServerKind.HTTP, "https://h/mcp")
+    time, far = read_entries(parse_client_file(CONTINUE, "config.yml"))
+    assert time.server
+    assert time.server.env == {"KEY": "${KEY}"}
+    assert far.server
+    assert (far.server.kind, far.server.headers) == (
+        ServerKind.SSE,
+        {"Authorization": "Bearer ${TOKEN}"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"a: [1\nb: 2", "in line 2"),
+        (b"a: &x [1]\nb: *x", "aliases are not read"),
+        (b"a: 1\n\tb: 2", "in line 2"),
+        (b"!!python/object/apply:os.system [id]", "in line 1"),
+        (b"a: 1\n---\nb: 2", "in line 2"),
+        (b"a: \x01", "not allowed"),
+        (b"? [a]\n: 1", "in line 1"),
+        (b"- " * 5000 + b"a", "recursion"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_a_mistake_with_its_line(text: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        parse_client_file(text, "config.yaml")
+
+
+def test_variables_of_gemini_and_what_it_excludes_are_read() -> None:
+    document = {
+        "mcpServers": {
+            "a": {"command": "x", "env": {"A": "$TOKEN", "B": "pa$$WORD", "C": "$5"}},
+            "b": {"command": "y"},
+        },
+        "mcp": {"excluded": ["b"]},
+    }
+    a, b = read_entries(document)
+    assert a.server
+    assert a.server.env == {"A": "${TOKEN}", "B": "pa$$WORD", "C": "$5"}
+    assert b.server
+    assert (a.server.active, b.server.active) == (True, False)
+
+
+def test_secrets_in_plain_text_are_named() -> None:
+    found = only({"url": "https://h/mcp", "headers": {"Authorization": "Bearer abc"}})
+    assert found.notes == ("sealed here, but plain text in the file: headers.Authorization",)
+    found = only({"command": "x", "args": ["--api-key", "abcdefgh"], "env": {"MY_TOKEN": "${T}"}})
+    assert found.notes == (
+        "filled in when it starts: ${T}",
+        "what looks like a secret in its arguments is not sealed: write ${NAME} there",
+    )
 
 
 def test_the_files_of_clients_on_this_machine_are_found(tmp_path: Path) -> None:
-    for file in (".cursor/mcp.json", ".codex/config.toml"):
-        (tmp_path / file).parent.mkdir()
+    for file in (".cursor/mcp.json", ".codex/config.toml", ".continue/mcpServers/mine.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()
-    assert [client for client, _ in files_of_clients(tmp_path)] == ["Cursor", "Codex"]
+    found = [client for client, _ in files_of_clients(tmp_path)]
+    assert found == ["Cursor", "Continue", "Codex"]

@@ -12,13 +12,23 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.json_input import parse_jsonc
+from local_mcp_gateway.log import is_secret_key, redact_arguments, secrets_in_url
 from local_mcp_gateway.service.admin.registry_file import read_registry_file
-from local_mcp_gateway.store import ServerDefinition, ServerKind, Share, find_variables, fit_name
+from local_mcp_gateway.service.admin.yaml_file import parse_yaml
+from local_mcp_gateway.store import (
+    VARIABLE,
+    ServerDefinition,
+    ServerKind,
+    Share,
+    find_variables,
+    fit_name,
+)
 
 PLACES: Mapping[str, tuple[str, ...]] = {
     "Claude Desktop": (
@@ -34,6 +44,12 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "Cursor": (".cursor/mcp.json",),
     "Windsurf": (".codeium/windsurf/mcp_config.json", ".config/devin/mcp_config.json"),
     "Zed": (".config/zed/settings.json",),
+    "Goose": (".config/goose/config.yaml",),
+    "Continue": (
+        ".continue/config.yaml",
+        ".continue/mcpServers/*.yaml",
+        ".continue/mcpServers/*.json",
+    ),
     "Cline": (
         ".config/Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json",
         ".cline/data/settings/cline_mcp_settings.json",
@@ -46,10 +62,10 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "LM Studio": (".lmstudio/mcp.json",),
     "opencode": (".config/opencode/opencode.json", ".config/opencode/opencode.jsonc"),
     "Copilot CLI": (".copilot/mcp-config.json",),
-    "Amazon Q": (".aws/amazonq/mcp.json",),
+    "Amazon Q": (".aws/amazonq/mcp.json", ".aws/amazonq/cli-agents/*.json"),
     "Kiro": (".kiro/settings/mcp.json",),
 }
-"""Where each client keeps its file, from the home folder."""
+"""Where each client keeps its files, from the home folder."""
 
 _KINDS = {
     "stdio": ServerKind.STDIO,
@@ -67,11 +83,31 @@ _USED = {
     *_URLS, "name", "type", "transport", "transportType", "command", "cmd", "args", "env",
     "environment", "envs", "cwd", "headers", "http_headers", "disabled", "enabled", "share",
     "max_clients", "idle_stop_s", "bearer_token_env_var", "env_http_headers", "env_vars", "source",
-    "timeout_s", "proxy", "ca", "insecure", "client_headers",
+    "timeout_s", "proxy", "ca", "insecure", "client_headers", "env_keys", "requestOptions",
 }  # fmt: skip
 """The members of an entry that have a place here; the others are named in a note."""
-_NO_MATTER = {"description", "alwaysAllow", "autoApprove", "alwaysLoad", "required", "gallery"}
+_NO_MATTER = {
+    "description",
+    "display_name",
+    "bundled",
+    "trust",
+    "alwaysAllow",
+    "autoApprove",
+    "alwaysLoad",
+    "required",
+    "gallery",
+}
 """Members for the client alone: what it shows or asks its user."""
+
+
+_SPELLINGS = (
+    re.compile(r"(?<!\$)\{env:(\w+)\}"),  # opencode
+    re.compile(r"\$\{\{\s*(?:secrets|inputs)\.([A-Za-z_][\w-]*)\s*\}\}"),  # Continue
+    re.compile(
+        r"(?<!\S)\$([A-Z_][A-Z0-9_]*)(?!\S)"
+    ),  # Gemini CLI and Copilot CLI: $TOKEN, a word alone
+)
+"""How clients write a variable beside `${NAME}`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +124,10 @@ class Entry:
 
 
 def parse_client_file(text: bytes, name: str = "") -> object:
-    """Return the document; raises ValueError for text that is not JSON, JSON with comments or TOML."""
-    if name.endswith((".yaml", ".yml")):
-        raise ValueError("YAML is not read; write its servers into a JSON file")
+    """Return the document; raises ValueError for text that is not JSON (comments are fine), TOML or YAML."""
     plain = text.decode("utf-8-sig")
+    if name.endswith((".yaml", ".yml")):
+        return parse_yaml(plain)
     if name.endswith(".toml"):
         return tomllib.loads(plain)
     return parse_jsonc(plain)
@@ -101,8 +137,9 @@ def files_of_clients(home: Path) -> Iterator[tuple[str, Path]]:
     """Yield (client, file) for each configuration file that is on this machine."""
     for client, places in PLACES.items():
         for place in places:
-            if (home / place).is_file():
-                yield client, home / place
+            for file in sorted(home.glob(place)):
+                if file.is_file():
+                    yield client, file
 
 
 def read_entries(document: object) -> tuple[Entry, ...]:
@@ -125,18 +162,25 @@ def _listed(document: object) -> Iterator[tuple[str, object, str]]:
         yield registered.name, registered.entry, ""
         return
     nested = document.get("mcp")
-    holders = [document, nested] if isinstance(nested, dict) else [document]
-    for holder in holders:
+    for holder in (document, nested) if isinstance(nested, dict) else (document,):
         for key in _HOLDERS:
-            yield from _pairs(holder.get(key), "")
-    if isinstance(nested, dict) and not any(key in nested for key in _HOLDERS):
-        yield from _pairs({k: v for k, v in nested.items() if _is_entry(v)}, "")  # opencode
+            for name, entry, where in _pairs(holder.get(key), ""):
+                yield name, _switched_off(entry) if _excluded(name, nested) else entry, where
+    yield from _kept_with_other_things(document)
     projects = document.get("projects")
     for path, project in projects.items() if isinstance(projects, dict) else ():
         if isinstance(project, dict):
             yield from _pairs(project.get("mcpServers"), str(path))
     if document and all(map(_is_entry, document.values())):  # a file of names alone
         yield from _pairs(document, "")
+
+
+def _kept_with_other_things(document: dict[Any, Any]) -> Iterator[tuple[str, object, str]]:
+    """Yield the servers of opencode and of Goose, whose lists hold more than servers."""
+    for key in ("mcp", "extensions"):
+        held = document.get(key)
+        if isinstance(held, dict) and not any(name in held for name in _HOLDERS):
+            yield from _pairs({k: v for k, v in held.items() if _is_entry(v)}, "")
 
 
 def _pairs(value: object, project: str) -> Iterator[tuple[str, object, str]]:
@@ -150,7 +194,21 @@ def _pairs(value: object, project: str) -> Iterator[tuple[str, object, str]]:
 
 
 def _is_entry(value: object) -> bool:
-    return isinstance(value, dict) and any(key in value for key in ("command", *_URLS))
+    return isinstance(value, dict) and any(key in value for key in ("command", "cmd", *_URLS))
+
+
+def _excluded(name: str, lists: object) -> bool:
+    """Tell whether Gemini CLI's `mcp.allowed` or `mcp.excluded` switches a server off."""
+    if not isinstance(lists, dict):
+        return False
+    allowed, excluded = lists.get("allowed"), lists.get("excluded")
+    return (isinstance(allowed, list) and name not in allowed) or (
+        isinstance(excluded, list) and name in excluded
+    )
+
+
+def _switched_off(entry: object) -> object:
+    return {**entry, "disabled": True} if isinstance(entry, dict) else entry
 
 
 def _read(name: str, entry: object, taken: set[str], project: str) -> Entry:
@@ -184,7 +242,13 @@ class _Reader:
             "http" if url else "stdio",
         )
         if not isinstance(declared, str) or declared not in _KINDS:
-            raise UsageProblem(f"The server {self._name!r} has the type {declared!r}.")
+            raise UsageProblem(
+                f"The server {self._name!r} has the type {declared!r}; the gateway speaks stdio, http and sse."
+            )
+        if command is None and url is None and "settings" in entry:  # Zed
+            raise UsageProblem(
+                f"The server {self._name!r} is started by an extension of its client."
+            )
         local = _KINDS[declared] is ServerKind.STDIO
         self._note_the_rest()
         server = ServerDefinition(
@@ -210,6 +274,7 @@ class _Reader:
         )
         if variables := find_variables(server):
             self._notes.append(f"filled in when it starts: {', '.join(variables)}")
+        self._note_secrets(server)
         if server.insecure:
             self._notes.append("its certificate is not checked, as in the file")
         if not server.active:
@@ -231,14 +296,17 @@ class _Reader:
             given, args = (given[0], given[1:]) if given else (None, [])
         if given is not None and not isinstance(given, str):
             raise UsageProblem(f"The server {self._name!r} has a command that is not text.")
-        for passed_on in self._list("env_vars", entry.get("env_vars")):
-            env[passed_on] = f"${{{passed_on}}}"
+        for key in ("env_vars", "env_keys"):
+            for passed_on in self._list(key, entry.get(key)):
+                env[passed_on] = f"${{{passed_on}}}"
         return given, self._list("args", args), env
 
     def _headers(self) -> dict[str, str]:
         entry = self._entry
         headers = self._texts("headers", entry.get("headers"))
         headers |= self._texts("http_headers", entry.get("http_headers"))
+        if isinstance(options := entry.get("requestOptions"), dict):  # Continue
+            headers |= self._texts("requestOptions.headers", options.get("headers"))
         for header, name in self._texts("env_http_headers", entry.get("env_http_headers")).items():
             headers[header] = f"${{{name}}}"
         if token := entry.get("bearer_token_env_var"):
@@ -247,8 +315,33 @@ class _Reader:
 
     def _note_the_rest(self) -> None:
         unused = sorted(self._entry.keys() - _USED - _NO_MATTER)
+        if self._entry.get("tools") == ["*"]:  # Copilot CLI: all of them
+            unused.remove("tools")
         if unused:
             self._notes.append(f"not taken over: {', '.join(map(str, unused))}")
+
+    def _note_secrets(self, server: ServerDefinition) -> None:
+        """Name what is a secret in plain text in the file: values are sealed here, arguments and URL are not."""
+        groups = {"env": server.env, "headers": server.headers}
+        plain = [
+            f"{group}.{key}"
+            for group, values in groups.items()
+            for key, value in values.items()
+            if value and is_secret_key(key) and not VARIABLE.search(value)
+        ]
+        if plain:
+            self._notes.append(f"sealed here, but plain text in the file: {', '.join(plain)}")
+        bare = [
+            where
+            for where, found in (
+                ("arguments", redact_arguments(server.args) != list(server.args)),
+                ("URL", bool(server.url and secrets_in_url(server.url))),
+            )
+            if found
+        ]
+        if bare:
+            text = f"what looks like a secret in its {' and '.join(bare)} is not sealed: write ${{NAME}} there"
+            self._notes.append(text)
 
     def _share(self) -> Share:
         value = self._entry.get("share", Share.AUTO)
@@ -290,7 +383,7 @@ class _Reader:
         if value is None:
             self._notes.append(f"{where} is null, so it is not set")
         if isinstance(value, str):
-            return re.sub(r"(?<!\$)\{env:(\w+)\}", r"${\1}", value)  # opencode's spelling
+            return reduce(lambda text, spelling: spelling.sub(r"${\1}", text), _SPELLINGS, value)
         if value is None:
             return None
         if isinstance(value, (bool, int, float)):
