@@ -116,7 +116,7 @@ def ours(folder: Path, name: str, *definition: str, tool: str = "echo") -> Peer:
     home = folder / name
     home.mkdir()
     env = {**os.environ, "HOME": str(home)}
-    add = [*command, "server", "add", "x", *definition]
+    add = [*command, "server", "add", "x", "--no-test", *definition]
     subprocess.run(add, env=env, check=True, capture_output=True)
     return Peer(name, [*command, "serve", "--port", "PORT"], env=env, tool=tool)
 

@@ -109,7 +109,7 @@ def gateway_calls() -> Iterator[list[str]]:
 def serve_calls() -> Iterator[list[str]]:
     """Trace calls in `serve`, with all that it logs and records of them."""
     with traced_place() as (place, control):
-        add = ("server", "add", "c", "--profile", "default", "--", *UPSTREAM)
+        add = ("server", "add", "c", "--no-test", "--profile", "default", "--", *UPSTREAM)
         added = Place(place.root, COMMAND).run(*add)
         assert added.code == 0, added.stderr
         with place.serve() as gateway:

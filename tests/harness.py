@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -286,8 +287,14 @@ class Place:
         bare: bool = False,
         prefix: Sequence[str] = (),
     ) -> Finished:
-        """Run a command to its end; `bare` leaves out this place's database and migrations."""
+        """Run a command to its end; `bare` leaves out this place's database and migrations.
+
+        `server add` does not try the server, which would start it once more, unless `--test` is given.
+        """
         words = [*(() if bare else self.options), *map(str, arguments)]
+        at = next((n for n, pair in enumerate(pairwise(words)) if pair == ("server", "add")), None)
+        if at is not None and "--test" not in words:
+            words.insert(at + 2, "--no-test")
         environment = clean_environment(self.home, **(env or {}))
         if self._can_be_forked(environment, prefix):
             ended = whole_program().run(words, environment, self.root, stdin, DEADLINE_S * 2)

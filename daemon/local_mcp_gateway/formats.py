@@ -84,17 +84,20 @@ def colourless() -> bool:
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
 
 
-def folded(text: object, width: int, *, later: str = "") -> str:
-    """Wrap a sentence at blanks to this width; a longer word gets its own line."""
+def folded(text: object, width: int, *, mark: str = "") -> str:
+    """Wrap a sentence at blanks to this width, behind a mark and below its end; a longer word is not broken."""
     import textwrap  # a command that only prints JSON does not need it
 
+    later = " " * len(mark)
     return "\n".join(
         textwrap.fill(
             line,
             width,
+            initial_indent=later if number else mark,
             subsequent_indent=later,
             break_long_words=False,
             break_on_hyphens=False,
         )
-        for line in str(text).splitlines()
+        or (later if number else mark).rstrip()
+        for number, line in enumerate(str(text).splitlines() or [""])
     )

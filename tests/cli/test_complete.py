@@ -53,3 +53,16 @@ def test_without_a_database_nothing_is_offered_and_nothing_is_said(place: Place)
     assert offered(place, "server", "show") == []
     assert offered(place, "call") == []
     assert not place.database.exists()
+
+
+def test_a_command_is_offered_with_its_whole_sentence(place: Place) -> None:
+    program = replace(place, command=(COMMAND,))
+    env = {
+        "_LOCAL_MCP_GATEWAY_COMPLETE": "fish_complete",
+        "COMP_WORDS": "local-mcp-gateway ser",
+        "COMP_CWORD": "ser",
+    }
+    told = program.run(bare=True, env=env).stdout.splitlines()
+    assert "plain,serve\tGuard the database, then serve every profile" in told
+    script = program.run("completion", "fish", bare=True).stdout
+    assert 'string split -m 1 ","' in script  # else the sentence ends at its comma

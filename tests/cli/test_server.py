@@ -219,6 +219,25 @@ def test_a_server_is_tried_when_it_is_added_and_stays_if_it_fails(either: Place)
     }
 
 
+def test_json_says_what_the_trial_of_a_new_server_found(
+    shipped: Place, validate_json: Callable[[str, Any], None]
+) -> None:
+    plain = (sys.executable, str(REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"))
+    trials = []
+    for name, option, command in (
+        ("plain", "--test", plain),
+        ("bad", "--test", ("no-such-command-anywhere",)),
+        ("later", "--no-test", plain),
+    ):
+        added = shipped.run("server", "add", name, option, "--json", "--", *command).json()
+        validate_json("server-add", added)
+        trials.append(added["test"])
+    works, fails, untried = trials
+    assert works["answered_as"] == "plain"
+    assert "no-such-command-anywhere" in fails["error"]["message"]
+    assert untried is None
+
+
 def test_the_log_says_which_server_and_which_profile_changed(shipped: Place) -> None:
     with shipped.serve() as gateway:
         gateway.wait_ready()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -39,3 +40,24 @@ def test_a_tool_that_fails_or_is_not_there_exits_with_1(shipped: Place) -> None:
     missing = shipped.run("call", "no_such_tool")
     assert missing.code == 1
     assert "no_such_tool" in missing.stderr + missing.stdout
+
+
+def test_a_value_is_what_the_schema_of_the_tool_says(shipped: Place) -> None:
+    shipped.run("server", "add", "time", "--", *TIME)
+    for text in ("5", "null"):  # JSON, but the schema says that it is text
+        told = shipped.run("call", "get_current_time", f"timezone={text}").stdout
+        assert f"No time zone found with key {text}" in told
+    shipped.run("server", "add", "plain", "--", sys.executable, str(PLAIN))
+    (shipped.root / "all.json").write_text('{"text": "from a file"}')
+    told = shipped.run("call", "echo", "--json", "@all.json").json()["content"][0]["text"]
+    assert json.loads(told) == {"text": "from a file"}
+    told = shipped.run("call", "echo", "@-", "n=1", stdin='{"text": "1"}').stdout
+    assert json.loads(told) == {"text": "1", "n": 1}
+
+
+def test_a_list_of_tools_that_is_empty_says_why(shipped: Place) -> None:
+    assert "No tool is shown to clients." in shipped.run("tools").stderr
+    shipped.run("server", "add", "plain", "--", sys.executable, str(PLAIN))
+    assert "No tool has 'zzz' in its name." in shipped.run("tools", "zzz").stderr
+    unknown = shipped.run("tools", "--server", "zzz")
+    assert (unknown.code, "There is no server 'zzz'." in unknown.stderr) == (2, True)

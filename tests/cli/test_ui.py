@@ -33,14 +33,18 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @contextmanager
 def terminal_with(
-    place: Place, *arguments: str, columns: int, env: Mapping[str, str] | None = None
+    place: Place,
+    *arguments: str,
+    columns: int,
+    env: Mapping[str, str] | None = None,
+    asks: bool = False,
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Run a command whose stdout and stderr are a terminal of this width; yield our side of it."""
+    """Run a command whose stdout and stderr are a terminal of this width, stdin if it `asks`; yield our side."""
     ours, theirs = open_terminal()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
         [*place.command, *place.options, *arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=theirs if asks else subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
         cwd=place.root,
@@ -203,6 +207,66 @@ def test_what_is_watched_needs_a_terminal(place: Place) -> None:
     done = place.run("db", "status", "--watch")
     assert done.code == 2
     assert "--watch redraws a terminal" in done.stderr
+
+
+@pytest.mark.parametrize("asked_to_end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_question_that_guarded_work_asks(
+    place: Place, asked_to_end: signal.Signals
+) -> None:
+    tag = place.folder.add("a", "CREATE TABLE a(x)", down="DROP TABLE a")
+    assert place.migrate().code == 0
+    with terminal_with(place, "db", "down", columns=80, asks=True) as (terminal, process):
+        shown = b""
+        while b"to go on: " not in shown:
+            shown += _read(terminal)
+        process.send_signal(asked_to_end)
+        while chunk := _read(terminal):
+            shown += chunk
+        assert process.wait(DEADLINE_S) == 2
+    assert "Nothing was done" in shown.decode()
+    assert [entry["tag"] for entry in place.run("db", "status", "--json").json()["applied"]] == [
+        tag
+    ]
+
+
+SENTENCES = (
+    ("db", "status"),
+    ("db", "migrate"),
+    ("db", "backup", "list"),
+    ("db", "backup", "create"),
+    ("db", "backup", "verify"),
+    ("db", "down", "--yes"),
+    ("db", "reset", "--yes"),
+    ("db", "restore", "latest", "--yes"),
+    ("db", "migrate", "--dry-run"),
+    ("logs",),
+    ("health",),
+    ("doctor",),
+    ("config", "set", "log.level", "debug"),
+    ("server", "add", "far-away", "--no-test", "--", "command-of-a-server"),
+    ("server", "show", "far-away"),
+    ("profile", "use", "everything"),
+    ("token", "create", "a-client"),
+)
+
+
+def test_no_sentence_is_wider_than_the_terminal(tmp_path: Path) -> None:
+    """Only one word may be wider, such as a path: to be copied, it has to stay whole."""
+    place = new_place(tmp_path / f"long-{'x' * 80}", shipped=True)
+    wide: list[str] = []
+    for words in SENTENCES:
+        shown = on_a_terminal(place, *words, columns=80, env={"NO_COLOR": "1"})
+        assert "Traceback" not in shown
+        lines = shown.splitlines()
+        wide += [f"{words}: {line}" for line in lines if len(line) > 80 and " " in line[80:]]
+    assert not wide, "\n".join(wide)
+
+
+@pytest.mark.parametrize("group", ["config", "profile", "replica", "secrets", "db", "db backup"])
+def test_the_help_of_a_group_cuts_no_sentence(place: Place, group: str) -> None:
+    shown = on_a_terminal(place, *group.split(), "--help", columns=80)
+    assert "..." not in shown.partition("Commands:")[2]
+    assert widest(shown) <= 80
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def test_the_overlay_is_read_in_dev_mode_only_and_beside_the_users_own_file_too(
         ("[guard]\nrehearse = 'sometimes'\n", "`guard.rehearse` cannot be 'sometimes'"),
         ("port = 1\n", "is outside of a section"),
         ("[gateway\n", "is not valid TOML"),
-        ("[gateway]\nport = true\n", "`gateway.port` cannot be True"),
+        ("[gateway]\nport = true\n", "`gateway.port` cannot be true"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -87,6 +87,19 @@ def test_text_of_the_environment_becomes_the_type_of_the_key() -> None:
     assert settings.dev.reload is False
     assert settings.gateway.allowed_hosts == ("a.example", "b.example")
     assert settings.upstream.call_timeout_s == 1.5
+
+
+@pytest.mark.parametrize("text", ['["a.example", "b.example"]', "a.example,b.example"])
+def test_a_list_may_be_written_as_it_is_shown(text: str) -> None:
+    settings = load_settings(environment={"LMG_GATEWAY__ALLOWED_HOSTS": text})
+    assert settings.gateway.allowed_hosts == ("a.example", "b.example")
+
+
+def test_a_value_of_the_wrong_type_is_told_what_it_takes_in_plain_words() -> None:
+    with pytest.raises(ConfigProblem) as problem:
+        load_settings(environment={"LMG_DEV__RELOAD": "maybe"})
+    assert problem.value.message.endswith("`dev.reload` cannot be 'maybe'.")
+    assert problem.value.hint == "It takes true or false, for example true."
 
 
 @pytest.mark.parametrize(

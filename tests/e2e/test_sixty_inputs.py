@@ -35,6 +35,12 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "See `local-mcp-gateway secrets --help`.",
     ),
     (
+        "completion",
+        2,
+        "Missing argument 'SHELL'. Choose from: bash, zsh, fish.",
+        "See `local-mcp-gateway completion --help`.",
+    ),
+    (
         "db status --jsn",
         2,
         "There is no option `--jsn`. Did you mean `--json`?",
@@ -238,7 +244,7 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
     (
         "server add x --url nonsense",
         2,
-        "The URL of server 'x' is 'nonsense'.",
+        "The URL of server 'x' is 'nonsense', which is not one of http or https.",
         "Give a URL that starts with http:// or https://.",
     ),
     (
@@ -318,6 +324,10 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "There is a profile 'work' already.",
         "Choose another name, or change it with `profile edit`.",
     ),
+    ("profile remove nothing", 2, "There is no profile 'nothing'; there is work.", ""),
+    ("profile edit work", 2, "Give at least one change to 'work'.", "See `profile edit --help`."),
+    ("server remove nothing", 2, "There is no server 'nothing'.", "See `server list`."),
+    ("token revoke nothing", 2, "There is no token 'nothing'.", "See `token list`."),
     ("profile add p nothing", 2, "There is no server 'nothing'.", "See `server list`."),
     (
         "profile use nothing",
@@ -332,7 +342,13 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "`--hide`, `--show`, `--rename NEW`, `--description TEXT` or `--reset`.",
     ),
     ("call nothing", 1, "The call of nothing failed:", ""),
-    ("call echo x", 2, "argument x has no value.", "Write argument x=VALUE."),
+    (
+        "call echo x",
+        2,
+        "The argument 'x' has no value.",
+        "Write KEY=VALUE, or @FILE for a JSON object of all arguments.",
+    ),
+    ("call echo @nowhere.json", 2, "nowhere.json cannot be read: No such file or directory.", ""),
     (
         "call echo --arguments '[1]'",
         2,

@@ -169,7 +169,7 @@ def test_rows_that_went_replace_the_hazard_that_they_might(
     shop.add("0000_a", "DELETE FROM a;")
     (found,) = rehearse(shop, one_row).hazards
     assert (found.tag, str(found.hazard.kind), found.accepted) == ("0000_a", "deletes_data", False)
-    assert "from 1 rows to 0" in found.hazard.message
+    assert "from 1 row to 0" in found.hazard.message
 
 
 def test_what_the_file_accepts_is_accepted(shop: Workshop, one_row: sqlite3.Connection) -> None:

@@ -28,7 +28,7 @@ def step(said: str, *more: Change, tag: str = "0001_m", accepts: str = "") -> St
 
 
 def lost(table: str, before: int, after: int, tag: str = "0001_m") -> DataChange:
-    message = f"Table {table} goes from {before} rows to {after}."
+    message = f"Table {table} goes from {before} {'row' if before == 1 else 'rows'} to {after}."
     return DataChange("deletes_data", table, message, tag)
 
 

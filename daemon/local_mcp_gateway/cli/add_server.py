@@ -120,7 +120,7 @@ def sandbox_of(options: dict[str, Any]) -> dict[str, Any] | Literal[False] | Non
 
     with suppress(NoSandbox):  # that is refused where the server is stored
         for gap in sandbox_gaps():
-            click.secho(f"note: in the sandbox {gap}.", fg="yellow", err=True)
+            ui.tell(f"in the sandbox {gap}.", mark="note: ", fg="yellow", err=True)
     return {"write": [str(path.absolute()) for path in writable], "network": not no_network}
 
 
@@ -176,7 +176,7 @@ def network_of(options: dict[str, Any]) -> dict[str, Any]:
     """Return what the options of `network_options` say; warn of what they give up."""
     if options["insecure"]:
         warning = "The certificate of this server is not checked: its answers can be forged."
-        click.secho(f"warning: {warning}", fg="red", bold=True, err=True)
+        ui.tell(warning, mark="warning: ", fg="red", bold=True, err=True)
     ca = options["ca"]
     return {
         **options,
@@ -217,8 +217,8 @@ def network_of(options: dict[str, Any]) -> dict[str, Any]:
 @click.option(
     "--test/--no-test",
     "tried",
-    default=None,
-    help="Try it at once, and say what it offers  [default: on a terminal].",
+    default=True,
+    help="Try it at once, and say what it offers  [default: --test].",
 )
 @click.argument("command", metavar="[URL | COMMAND...]", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
@@ -237,7 +237,7 @@ def add(
     max_clients: int | None,
     idle_stop_s: int | None,
     as_json: bool,
-    tried: bool | None,
+    tried: bool,
     command: tuple[str, ...],
     **network: Any,
 ) -> int:
@@ -274,25 +274,44 @@ def add(
     if "." in name:
         shown = name.replace(".", "_")
         sentence += f" In front of a tool's name it is written {shown}: model APIs refuse dots."
-    ui.print_result(added, sentence, as_json=as_json)
-    if not as_json and (sys.stdout.isatty() if tried is None else tried):
+    if as_json:
+        tested = _tried(invocation, name) if tried else None
+        if isinstance(tested, GatewayError):
+            tested = {"error": tested.as_json()}
+        ui.print_json({**added, "test": tested})
+        return Exit.OK
+    ui.tell(sentence)
+    if tried:
         _try(invocation, name)
     return Exit.OK
 
 
 def _try(invocation: Invocation, name: str) -> None:
     """Say what a new server offers, or why it does not work; it stays added, and Ctrl+C skips this."""
-    trying = "Trying it; a first start may have to install something. Ctrl+C skips this."
-    click.echo(ui.sentence(trying, err=True), err=True)
+    if sys.stderr.isatty():
+        trying = "Trying it; a first start may have to install something. Ctrl+C skips this."
+        ui.tell(trying, err=True)
     try:
-        found = answer_to(invocation, "server.test", patience_s=PATIENCE_S, name=name)
-    except GatewayError as problem:
-        click.secho(ui.sentence(problem.message, err=True), fg="yellow", err=True)
-        click.echo(ui.sentence(problem.hint, mark="→ ", err=True), err=True)
+        found = _tried(invocation, name)
     except KeyboardInterrupt:
-        click.echo(f"Not tried. `server test {name}` does it.", err=True)
+        ui.tell(f"Not tried. `server test {name}` does it.", err=True)
+        return
+    if isinstance(found, GatewayError):
+        ui.tell(found.message, fg="yellow", err=True)
+        ui.tell(found.hint, mark="→ ", err=True)
     else:
         ui.print_sentences(_found(found))
+
+
+def _tried(invocation: Invocation, name: str) -> dict[str, Any] | GatewayError:
+    """Return what `server test` finds, or why it fails."""
+    try:
+        found: dict[str, Any] = answer_to(
+            invocation, "server.test", patience_s=PATIENCE_S, name=name
+        )
+    except GatewayError as problem:
+        return problem
+    return found
 
 
 @click.command()

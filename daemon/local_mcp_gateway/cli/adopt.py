@@ -126,11 +126,11 @@ def _take_over_original(
 def _print(result: dict[str, Any]) -> None:
     for done, of in result.items():
         for tag in of or ():
-            click.echo(f"{done.replace('_', ' ')}  {tag}")
+            ui.tell(f"{done.replace('_', ' ')}  {tag}")
     if result["left_out"]:
-        click.echo("What was left out takes nothing back here: it is kept in meta/adopted.")
+        ui.tell("What was left out takes nothing back here: it is kept in meta/adopted.")
     if not any(result.values()):
-        click.echo("Nothing to adopt.")
+        ui.tell("Nothing to adopt.")
 
 
 def _touches_database(invocation: Invocation, form: str | None, *, trust: bool) -> bool:
@@ -243,11 +243,11 @@ def repair(
 
 def _print_repair(result: Mapping[str, Any]) -> None:
     for tag in result["marked"]:
-        click.echo(f"marked  {tag}")
+        ui.tell(tag, mark="marked  ")
     if result["previous_hash"]:
-        click.echo(f"accepted  {result['tag']}")
+        ui.tell(result["tag"], mark="accepted  ")
     if result["backup"]:
-        click.echo(f"Every index is rebuilt; the backup from before is {result['backup']}.")
+        ui.tell(f"Every index is rebuilt; the backup from before is {result['backup']}.")
 
 
 @click.command()
@@ -273,9 +273,9 @@ def renumber(invocation: Invocation, *, lock_timeout: float, as_json: bool) -> i
         ui.print_json({"moved": [{"from": m.migration.tag, "to": m.tag} for m in moves]})
         return Exit.OK
     for move in moves:
-        click.echo(f"renumbered  {move.migration.tag} → {move.tag}")
+        ui.tell(f"{move.migration.tag} → {move.tag}", mark="renumbered  ")
     if not moves:
-        click.echo("Nothing to renumber.")
+        ui.tell("Nothing to renumber.")
     return Exit.OK
 
 

@@ -53,14 +53,14 @@ def create(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json(made.as_json())
     else:
-        click.echo(f"{made.path}  {formats.size(made.bytes)}")
+        ui.tell(f"{made.path}  {formats.size(made.bytes)}")
     if made.damage is None:
         return Exit.OK
     message = (
         f"The database is damaged: {made.damage}. This backup is marked as such, and never offered."
     )
-    click.secho(message, fg="red", err=True)
-    click.echo(f"→ {REBUILD_INDEXES}", err=True)
+    ui.tell(message, fg="red", err=True)
+    ui.tell(REBUILD_INDEXES, mark="→ ", err=True)
     return Exit.DAMAGED
 
 
@@ -103,16 +103,16 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
             ],
         )
     else:
-        click.echo(f"No backups in {invocation.settings.backup_folder}.")
+        ui.tell(f"No backups in {invocation.settings.backup_folder}.")
     for made in listing.backups:
         if made.plain_secrets:
             text = (
                 f"{made.name} holds keys and tokens of the original in plain:"
                 " `db backup prune --plain-secrets` removes it."
             )
-            click.secho(ui.sentence(text, err=True), fg="yellow", err=True)
+            ui.tell(text, fg="yellow", err=True)
     for item in listing.unusable:
-        click.secho(f"unusable {item.path}: {item.reason}", fg="yellow", err=True)
+        ui.tell(f"unusable {item.path}: {item.reason}", fg="yellow", err=True)
     return Exit.OK
 
 
@@ -135,19 +135,19 @@ def verify(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> 
         listing = _listing(invocation)
         chosen = listing.backups
         results = [(item.path.stem, item.reason) for item in listing.unusable]
-    with stop_on_signals() as stop:
-        for item in chosen:
-            results.append((item.name, _problem_of(item, Run(stop=stop))))
+    with stop_on_signals() as stop, ui.progress_bar() as progress:
+        run = Run(stop=stop, progress=progress)
+        results += [(item.name, _problem_of(item, run)) for item in chosen]
     if as_json:
         ui.print_json([{"name": n, "ok": p is None, "problem": p} for n, p in results])
     else:
         for name, problem in results:
             mark = "ok      " if problem is None else "damaged "
-            click.secho(f"{mark} {name}", fg=None if problem is None else "red")
+            ui.tell(name, mark=f"{mark} ", fg=None if problem is None else "red")
             if problem is not None:
-                click.echo(f"→ {problem}")
+                ui.tell(problem, mark="→ ")
         if not results:
-            click.echo(f"No backups in {folder}.")
+            ui.tell(f"No backups in {folder}.")
     return Exit.DAMAGED if any(problem for _, problem in results) else Exit.OK
 
 
@@ -194,8 +194,8 @@ def prune(
     else:
         kept = {item.name for item in retained(backups, policy, now)}
     if len(kept) < len(backups) and not plain_secrets:
-        with stop_on_signals() as stop:
-            sound = newest_good(backups, run=Run(stop=stop))
+        with stop_on_signals() as stop, ui.progress_bar() as progress:
+            sound = newest_good(backups, run=Run(stop=stop, progress=progress))
         kept |= {sound.name} if sound else set()
     doomed = [item for item in backups if item.name not in kept]
     asides = _originals_beside(invocation) if plain_secrets else {}
@@ -213,9 +213,9 @@ def prune(
         )  # fmt: skip
         return Exit.OK
     for name in sizes:
-        click.echo(f"{'would remove' if dry_run else 'removed'}  {name}")
+        ui.tell(f"{'would remove' if dry_run else 'removed'}  {name}")
     size = formats.size(sum(sizes.values()))
-    click.echo(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
+    ui.tell(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
     return Exit.OK
 
 
@@ -250,8 +250,8 @@ def _ask(doomed: Mapping[str, int], *, yes: bool) -> None:
         return
     if sys.stdin.isatty():
         for name, size in doomed.items():
-            click.echo(f"{name}  {formats.size(size)}", err=True)
-        if click.confirm(f"Remove these {len(doomed)} files?", err=True):
+            ui.tell(f"{name}  {formats.size(size)}", err=True)
+        if click.confirm(f"Remove {formats.counted(len(doomed), 'file')}?", err=True):
             return
     raise NotConfirmed("Nothing was removed: it was not confirmed.", hint="Give --yes.")
 

@@ -97,7 +97,7 @@ def _write_snapshots(invocation: Invocation, folder: Folder) -> None:
     if folder.problems:
         raise HistoryRefused(folder.problems)
     for tag in rewrite_snapshots(folder, every=True, prepare=invocation.prepare):
-        click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
+        ui.tell(f"The snapshot of {tag} was written again from the migrations.", err=True)
 
 
 def _exists(invocation: Invocation) -> bool:
@@ -167,17 +167,17 @@ def _show_check(
 ) -> None:
     for colour, found in (("red", problems), ("yellow", warnings)):
         for problem in found:
-            click.secho(problem.message, fg=colour)
-            click.echo(f"→ {problem.hint}")
+            ui.tell(problem.message, fg=colour)
+            ui.tell(problem.hint, mark="→ ")
     for difference in seen.drift:
-        click.secho(f"Changed by hand: {difference}.", fg="yellow")
+        ui.tell(f"Changed by hand: {difference}.", fg="yellow")
     if seen.drift_hint is not None:
-        click.echo(f"→ {seen.drift_hint}")
+        ui.tell(seen.drift_hint, mark="→ ")
     for hazard in hazards:
-        click.secho(hazard, fg="yellow")
+        ui.tell(hazard, fg="yellow")
     if pending:
         count = formats.counted(len(pending), "migration")
-        click.secho(f"{count} pending: {', '.join(pending)}.", fg="yellow")
-        click.echo("→ Apply with `db migrate`.")
+        ui.tell(f"{count} pending: {', '.join(pending)}.", fg="yellow")
+        ui.tell("Apply with `db migrate`.", mark="→ ")
     if not (problems or warnings or seen.drift or pending):
-        click.secho("Folder and database are fine.", fg="green")
+        ui.tell("Folder and database are fine.", fg="green")

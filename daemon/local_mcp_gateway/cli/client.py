@@ -81,9 +81,7 @@ def version_problem(status: Any) -> GatewayError | None:
 def warn_of_another_version(status: Any) -> None:
     """Say on stderr that the running gateway is of another version, if it is."""
     if problem := version_problem(status):
-        click.secho(
-            ui.sentence(f"{problem.message} {problem.hint}", err=True), fg="yellow", err=True
-        )
+        ui.tell(f"{problem.message} {problem.hint}", fg="yellow", err=True)
 
 
 def confirm(question: str, *, yes: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import (
@@ -59,7 +60,7 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
         ui.print_json({"settings": [_plain(row) for row in rows]})
     else:
         shown = [(row["key"], json.dumps(_plain(row["value"])), row["from"]) for row in rows]
-        ui.print_table(("KEY", "VALUE", "FROM"), shown)
+        ui.print_table(("KEY", "VALUE", "FROM"), shown, whole=0)
         click.echo()
         click.echo(f"database    {settings.database_path}")
         click.echo(f"migrations  {settings.migrations_folder}")
@@ -77,7 +78,7 @@ def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     set_here = sorted(settings.origins)
     return ui.print_result(
         {"file": str(file) if file else None, "set": set_here},
-        f"{file or 'The configuration'} is fine: {len(set_here)} settings.",
+        f"{file or 'The configuration'} is fine: {formats.counted(len(set_here), 'setting')} set.",
         as_json=as_json,
     )
 
@@ -103,11 +104,9 @@ def set_(invocation: Invocation, *, key: str, value: str, as_json: bool) -> int:
         )  # fmt: skip
         return Exit.OK
     then = "`service restart`, or stop `serve` and start it again" if restart else "`reload`"
-    click.echo(ui.sentence(f"{key} = {value} in {file}. It takes effect after {then}."))
+    ui.tell(f"{key} = {value} in {file}. It takes effect after {then}.")
     if stronger:
-        click.secho(
-            ui.sentence(f"{stronger} sets it too, and wins.", err=True), fg="yellow", err=True
-        )
+        ui.tell(f"{stronger} sets it too, and wins.", fg="yellow", err=True)
     return Exit.OK
 
 
@@ -126,20 +125,20 @@ def edit(invocation: Invocation) -> int:
     while True:
         text = click.edit(text, extension=".toml")
         if text is None or text == before:
-            click.echo(f"{file} stays as it was.")
+            ui.tell(f"{file} stays as it was.")
             return Exit.OK
         try:
             check_text(text, file)
             break
         except ConfigProblem as problem:
-            click.secho(ui.sentence(problem.message, err=True), fg="red", err=True)
-            click.echo(ui.sentence(problem.hint, mark="→ ", err=True), err=True)
+            ui.tell(problem.message, fg="red", err=True)
+            ui.tell(problem.hint, mark="→ ", err=True)
             if not sys.stdin.isatty() or not click.confirm(
                 "Edit it again?", default=True, err=True
             ):
                 raise
     write_configuration(file, text)
-    click.echo(ui.sentence(f"{file} is written. `reload` applies it."))
+    ui.tell(f"{file} is written. `reload` applies it.")
     return Exit.OK
 
 
@@ -154,7 +153,7 @@ def path(invocation: Invocation, *, as_json: bool) -> int:
     else:
         click.echo(file)
         if not file.exists():
-            click.echo("It is not there yet: `config set` or `config edit` makes it.", err=True)
+            ui.tell("It is not there yet: `config set` or `config edit` makes it.", err=True)
     return Exit.OK
 
 
@@ -166,9 +165,13 @@ def import_(*, file: Path, as_json: bool) -> int:
     try:
         text = read_given(file).decode()
     except OSError as error:
-        raise ConfigProblem(f"{file} cannot be read: {error.strerror}.") from None
+        raise ConfigProblem(
+            f"{file} cannot be read: {error.strerror}.", hint="Give a drizzle.config.ts."
+        ) from None
     except UnicodeDecodeError:
-        raise ConfigProblem(f"{file} is not UTF-8 text.") from None
+        raise ConfigProblem(
+            f"{file} is not UTF-8 text.", hint="Give a drizzle.config.ts."
+        ) from None
     found = drizzle_settings(text, file.absolute().parent)
     if not found:
         raise ConfigProblem(

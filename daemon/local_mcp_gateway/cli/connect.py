@@ -101,11 +101,11 @@ def connect(
         ui.print_json(said)
     elif not changed:
         state = f"has no entry {name!r}" if undo else f"points to {url} already"
-        click.echo(f"{chosen.title} {state}.")
+        ui.tell(f"{chosen.title} {state}.")
     elif not dry_run:
         where = f" The file as it was: {kept}." if kept and not undo else ""
         done = "no longer has this entry" if undo else f"points to {url}"
-        click.echo(f"{chosen.title} {done}. {chosen.then}{ui.one_line(where)}")
+        ui.tell(f"{chosen.title} {done}. {chosen.then}{ui.one_line(where)}")
     return Exit.OK
 
 

@@ -31,7 +31,7 @@ def copy(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> in
 
     def told(made: Copy) -> None:
         if not as_json:
-            click.echo(f"copied  {made.backup.name}  {formats.size(made.bytes)}")
+            ui.tell(f"{made.backup.name}  {formats.size(made.bytes)}", mark="copied  ")
 
     with stop_on_signals() as stop, progress_bar() as progress:
         done = copy_now(
@@ -49,8 +49,8 @@ def copy(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> in
         )
         return Exit.OK
     for name in done.removed:
-        click.echo(f"removed {name}")
-    click.echo(f"{done.kept} {'copy' if done.kept == 1 else 'copies'} at {url}.")
+        ui.tell(f"removed {name}")
+    ui.tell(f"{done.kept} {'copy' if done.kept == 1 else 'copies'} at {url}.")
     return Exit.OK
 
 
@@ -104,9 +104,9 @@ def copies(invocation: Invocation, *, url: str, check: bool, as_json: bool) -> i
             ],
         )
     else:
-        click.echo(f"No copies at {store.url}.")
+        ui.tell(f"No copies at {store.url}.")
     for item in catalog.unusable:
-        click.secho(f"unusable {item.path.stem}: {item.reason}", fg="yellow", err=True)
+        ui.tell(f"unusable {item.path.stem}: {item.reason}", fg="yellow", err=True)
     return Exit.DAMAGED if any(problems.values()) or (check and catalog.unusable) else Exit.OK
 
 
@@ -134,7 +134,7 @@ def key(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json({"recipient": public, "file": str(file), "created": is_new})
         return Exit.OK
-    click.echo(f"{'Made' if is_new else 'There is'} {file}. In the configuration:")
+    ui.tell(f"{'Made' if is_new else 'There is'} {file}. In the configuration:")
     click.echo(f'\n[backup]\ncopy_recipients = ["{public}"]\n')
-    click.echo("Keep a copy of the file off this machine: without it no copy opens.")
+    ui.tell("Keep a copy of the file off this machine: without it no copy opens.")
     return Exit.OK

@@ -54,8 +54,8 @@ COMMANDS = {
 def db() -> None:
     """Look after the database: see, migrate, back up and restore it.
 
-    Every command takes the database and the migrations folder from the global options or settings:
-    local-mcp-gateway --database x.db --migrations m db status
+    Every command takes the database and the migrations folder from the settings, or from the global
+    options: `db status --database x.db --migrations m`.
     """
 
 
@@ -125,22 +125,22 @@ def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
     if as_json:
         ui.print_json(report.as_json())
         return
-    lines = [
-        f"applied  {step.tag}  {formats.counted(step.statements, 'statement')}  {formats.duration(step.duration_ms)}"
-        for step in report.applied
-    ]
-    lines += [
-        f"ignored  {pragma} in {step.tag}: the guard decides it, or it is so already"
-        for step in report.applied
-        for pragma in step.passed_over
-    ]
+    for step in report.applied:
+        took = formats.duration(step.duration_ms)
+        statements = formats.counted(step.statements, "statement")
+        ui.tell(f"{step.tag}  {statements}  {took}", mark="applied  ")
+    for step in report.applied:
+        for pragma in step.passed_over:
+            text = f"{pragma} in {step.tag}: the guard decides it, or it is so already"
+            ui.tell(text, mark="ignored  ")
     if report.backup:
-        lines.append(f"backup   {report.backup.path}  {formats.size(report.backup.bytes)}")
+        size = formats.size(report.backup.bytes)
+        ui.tell(f"{report.backup.path}  {size}", mark="backup   ")
     for difference in report.drift:
-        click.secho(f"drift    {difference.kind}: {difference.object}", fg="yellow", err=True)
+        ui.tell(f"{difference.kind}: {difference.object}", mark="drift    ", fg="yellow", err=True)
     total = formats.duration(sum(report.durations_ms.values()))
     what = {"current": "Nothing to do", "created": "Created", "migrated": "Migrated"}[report.state]
-    click.echo("\n".join([*lines, f"{what}: {report.database} ({total})"]))
+    ui.tell(f"{what}: {report.database} ({total})")
 
 
 def _dry_run(
@@ -162,13 +162,13 @@ def _dry_run(
     if as_json:
         ui.print_json({"pending": [pending.as_json() for pending in seen.pending]})
     for pending in seen.pending if not as_json else ():
-        click.echo(
+        ui.tell(
             f"pending  {pending.migration.tag}  {formats.counted(pending.statements, 'statement')}"
         )
         for hazard in pending.hazards:
-            click.secho(f"         {hazard.kind}: {hazard.message}", fg="yellow")
+            ui.tell(f"{hazard.kind}: {hazard.message}", mark="         ", fg="yellow")
     if not seen.pending and not as_json:
-        click.echo("Nothing pending.")
+        ui.tell("Nothing pending.")
     return Exit.DIFFERS if seen.pending else Exit.OK
 
 
@@ -247,10 +247,10 @@ def _with_its_problem(seen: Status, database: Path) -> Status:
 
 def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | None) -> None:
     colour = {"current": "green", "new": "cyan", "pending": "yellow"}.get(seen.state, "red")
-    state = click.style(seen.state, fg=colour, bold=True)
-    click.echo(
-        f"{seen.database}: {state}, {len(seen.applied)} applied, {len(seen.pending)} pending"
-    )
+    counts = f", {len(seen.applied)} applied, {len(seen.pending)} pending"
+    whole = ui.sentence(f"{seen.database}: {seen.state}{counts}")
+    before, state, after = whole.rpartition(f"{seen.state},")
+    click.echo(f"{before}{click.style(state[:-1], fg=colour, bold=True)},{after}")
     rows = [
         (
             "applied",
@@ -268,29 +268,27 @@ def _show_status(seen: Status, backups: tuple[Backup, ...], holder: Holder | Non
         ui.print_table(("STATE", "MIGRATION", "APPLIED AT", ""), rows)
     for applied in seen.applied:
         if applied.line_ends_differ:
-            text = f"note     {applied.tag}: only line ends or a byte order mark differ from what was applied."
-            click.echo(ui.sentence(text))
+            text = (
+                f"{applied.tag}: only line ends or a byte order mark differ from what was applied."
+            )
+            ui.tell(text, mark="note     ")
     if seen.read_only:
-        text = (
-            f"note     {seen.database} can only be read by this user: nothing can be applied to it."
-        )
-        click.echo(ui.sentence(text))
+        text = f"{seen.database} can only be read by this user: nothing can be applied to it."
+        ui.tell(text, mark="note     ")
     for entry in seen.pending:
         for hazard in entry.hazards:
-            text = f"hazard   {entry.migration.tag}: {hazard.message}"
-            click.secho(ui.sentence(text), fg="yellow")
+            ui.tell(f"{entry.migration.tag}: {hazard.message}", mark="hazard   ", fg="yellow")
     for problem in seen.problems:
-        click.secho(ui.sentence(f"{problem.code}: {problem.message}"), fg="red")
-        click.echo(ui.sentence(problem.hint, mark="→ "))
+        ui.tell(f"{problem.code}: {problem.message}", fg="red")
+        ui.tell(problem.hint, mark="→ ")
     for difference in seen.drift:
-        click.secho(f"drift    {difference.object}: {difference.kind}", fg="yellow")
+        ui.tell(f"{difference.object}: {difference.kind}", mark="drift    ", fg="yellow")
     if seen.drift_hint is not None:
-        click.echo(ui.sentence(seen.drift_hint, mark="→ "))
+        ui.tell(seen.drift_hint, mark="→ ")
     newest = f"{len(backups)}, newest {backups[0].name}" if backups else "none"
-    click.echo(f"backups  {newest}")
-    click.echo(
-        f"lock     held by process {holder.pid} since {holder.since}" if holder else "lock     free"
-    )
+    ui.tell(newest, mark="backups  ")
+    held = f"held by process {holder.pid} since {holder.since}" if holder else "free"
+    ui.tell(held, mark="lock     ")
 
 
 @click.command()
@@ -304,7 +302,7 @@ def history(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json([event._asdict() for event in events])
     elif not events:
-        click.echo("Nothing has happened to this database yet.")
+        ui.tell("Nothing has happened to this database yet.")
     else:
         ui.print_table(
             ("WHEN", "WHAT", "MIGRATION", "VERSION", "BACKUP"),

@@ -40,7 +40,7 @@ def doctor(invocation: Invocation, *, as_json: bool) -> int:
             text = ui.sentence(finding.message, indent=_INDENT).removeprefix(_INDENT)
             click.echo(f"{click.style(mark, fg=colour)} {finding.check:<11} {text}")
             if finding.hint:
-                click.echo(ui.sentence(finding.hint, mark="→ ", indent=_INDENT))
+                ui.tell(finding.hint, mark="→ ", indent=_INDENT)
     if as_json:
         ui.print_json({"findings": [finding.as_json() for finding in findings]})
     return Exit.DIFFERS if any(finding.state == "problem" for finding in findings) else Exit.OK
@@ -55,12 +55,12 @@ def health(invocation: Invocation) -> int:
     """
     status = serving_status(invocation.database)
     if status is None:
-        click.echo(f"No gateway answers for {invocation.database}.", err=True)
+        ui.tell(f"No gateway answers for {invocation.database}.", err=True)
         return Exit.DIFFERS
     if problem := serving_problem(status):
-        click.echo(ui.sentence(f"{problem.message} {problem.hint}", err=True), err=True)
+        ui.tell(f"{problem.message} {problem.hint}", err=True)
         return Exit.DIFFERS
-    click.echo(f"Ready at {status['url']}.")
+    ui.tell(f"Ready at {status['url']}.")
     return Exit.OK
 
 
@@ -84,5 +84,6 @@ def completion(*, shell: str) -> int:
     kind = get_completion_class(shell)
     assert kind is not None, "the choice is closed"
     script = kind(cli, {}, "local-mcp-gateway", "_LOCAL_MCP_GATEWAY_COMPLETE")
-    click.echo(script.source())
+    # click's script for fish cuts a description at its first comma.
+    click.echo(script.source().replace('string split ","', 'string split -m 1 ","'))
     return Exit.OK

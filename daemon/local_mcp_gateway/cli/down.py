@@ -73,13 +73,13 @@ def down(
         )
         return Exit.OK
     for step in done.steps:
-        click.echo(
+        ui.tell(
             f"reverted  {step.tag}  {formats.counted(step.statements, 'statement')}  {formats.duration(step.duration_ms)}"
         )
     if done.backup is not None:
-        click.echo(f"backup    {done.backup.path}  {formats.size(done.backup.bytes)}")
+        ui.tell(f"{done.backup.path}  {formats.size(done.backup.bytes)}", mark="backup    ")
     if not done.steps:
-        click.echo("Nothing to take back.")
+        ui.tell("Nothing to take back.")
     return Exit.OK
 
 
@@ -149,11 +149,11 @@ def _show_dropped(done: dict[str, Any], *, as_json: bool) -> None:
         ui.print_json(done)
         return
     if done["rewound_by"]:
-        click.echo(f"Reverted in the database, by {done['rewound_by']}.")
+        ui.tell(f"Reverted in the database, by {done['rewound_by']}.")
     if done["lost"]:
-        click.secho(f"Lost: {'; '.join(done['lost'])}.", fg="yellow")
+        ui.tell(f"Lost: {'; '.join(done['lost'])}.", fg="yellow")
     names = ", ".join(file.rpartition("/")[2] for file in done["files"])
-    click.echo(f"Dropped {done['tag']}: {names}.")
+    ui.tell(f"Dropped {done['tag']}: {names}.")
 
 
 @click.command()
@@ -229,18 +229,18 @@ def _in_words(rows: TableRows) -> str:
 
 def _show_rehearsal(dry_run: DryRun) -> None:
     if dry_run.rehearsal is None:
-        click.echo("Nothing pending.")
+        ui.tell("Nothing pending.")
         return
     for step in dry_run.rehearsal.steps:
         rows = "".join(f"  {_in_words(t)}" for t in dry_run.changed.get(step.tag, ()))
-        click.echo(f"fine     {step.tag}  {formats.duration(step.duration_ms)}{rows}")
+        ui.tell(f"{step.tag}  {formats.duration(step.duration_ms)}{rows}", mark="fine     ")
     for found in dry_run.rehearsal.hazards:
-        click.secho(f"hazard   {found.tag}: {found.hazard.message}", fg="yellow")
+        ui.tell(f"{found.tag}: {found.hazard.message}", mark="hazard   ", fg="yellow")
     ui.print_table(
         ("TABLE", "ROWS BEFORE", "ROWS AFTER"),
         [(t.table, t.before, t.after) for t in dry_run.tables],
     )
-    click.echo(
+    ui.tell(
         f"{formats.size(dry_run.bytes_before)} before, {formats.size(dry_run.bytes_after)} after; the real "
         f"run needs {formats.size(dry_run.bytes_needed)} free. {dry_run.source} was only read."
     )

@@ -103,7 +103,7 @@ def generate(
         return _preview(made, undecided, as_json=as_json)
     _confirm(made, yes=yes, as_json=as_json)
     for tag in flow.rewrite_snapshots(folder, prepare=invocation.prepare):
-        click.echo(f"The snapshot of {tag} was written again from the migrations.", err=True)
+        ui.tell(f"The snapshot of {tag} was written again from the migrations.", err=True)
     return _report(flow.write(folder, made), made, as_json=as_json)
 
 
@@ -120,17 +120,17 @@ def _say_nothing_to_do(folder: Folder, *, check: bool, as_json: bool) -> None:
     elif as_json:
         ui.print_json({"tag": None, "files": [], "statements": [], "hazards": []})
     else:
-        click.echo(f"Nothing to do: {folder.path} already makes this schema.")
+        ui.tell(f"Nothing to do: {folder.path} already makes this schema.")
 
 
 def _say_missing(differences: Sequence[str], *, as_json: bool) -> int:
     if as_json:
         ui.print_json({"missing": list(differences)})
     else:
-        click.echo("A migration is missing:")
+        ui.tell("A migration is missing:")
         for difference in differences:
-            click.echo(f"  {difference}")
-        click.echo("→ Write it with `db generate`.", err=True)
+            ui.tell(f"  {difference}")
+        ui.tell("Write it with `db generate`.", mark="→ ", err=True)
     return Exit.DIFFERS
 
 
@@ -171,10 +171,10 @@ def _ask(choices: Sequence[Candidate]) -> Candidate | None:
         if choices[0].table
         else f"table {choices[0].old}"
     )
-    click.echo(f"The {thing} is gone. Was it renamed or dropped?", err=True)
-    click.echo("  0  it is dropped, with its data", err=True)
+    ui.tell(f"The {thing} is gone. Was it renamed or dropped?", err=True)
+    ui.tell("  0  it is dropped, with its data", err=True)
     for number, choice in enumerate(choices, 1):
-        click.echo(f"  {number}  it is now {choice.new}", err=True)
+        ui.tell(f"  {number}  it is now {choice.new}", err=True)
     number = click.prompt("Number", type=click.IntRange(0, len(choices)), err=True)
     return choices[number - 1] if number else None
 
@@ -212,9 +212,9 @@ def _weighed(invocation: Invocation, made: Draft) -> Draft:
 def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
     """Show the hazards; ask before writing a migration that deletes data."""
     for hazard in made.plan.hazards:
-        click.secho(f"! {hazard.message}", fg="yellow", err=True)
+        ui.tell(hazard.message, mark="! ", fg="yellow", err=True)
     if made.no_down:
-        click.echo(f"No down migration could be derived: {made.no_down}.", err=True)
+        ui.tell(f"No down migration could be derived: {made.no_down}.", err=True)
     if not made.deletes or yes:
         return
     if as_json or not sys.stdin.isatty() or not click.confirm("Write it?", default=False, err=True):
@@ -239,9 +239,9 @@ def _preview(made: Draft, undecided: Sequence[Candidate], *, as_json: bool) -> i
         )
         return Exit.DIFFERS
     for hazard in made.plan.hazards:
-        click.secho(f"! {hazard.message}", fg="yellow", err=True)
+        ui.tell(hazard.message, mark="! ", fg="yellow", err=True)
     for candidate in undecided:
-        click.echo(f"? Renamed, or dropped and added: --rename {candidate}", err=True)
+        ui.tell(f"Renamed, or dropped and added: --rename {candidate}", mark="? ", err=True)
     for statement in made.plan.statements:
         click.echo(f"{statement};")
     return Exit.DIFFERS
@@ -303,7 +303,7 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
         )
     elif made is None:
         where = invocation.migrations if to is None else f"{invocation.migrations} up to {to}"
-        click.echo(f"Nothing to squash: there are no two migrations in {where}.")
+        ui.tell(f"Nothing to squash: there are no two migrations in {where}.")
     else:
         _show_squash(made, dry_run=dry_run)
     return Exit.OK
@@ -311,20 +311,17 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
 
 def _show_squash(made: Squash, *, dry_run: bool) -> None:
     if made.carried is not None:
-        carried = (
-            f"Every statement is carried over as it was: with the result alone, {made.carried}."
+        ui.tell(
+            f"Every statement is carried over as it was: with the result alone, {made.carried}.",
+            err=True,
         )
-        click.echo(ui.sentence(carried, err=True), err=True)
     for file in made.files:
         click.echo(str(file))
     if dry_run:
         click.echo()
         click.echo(made.sql, nl=False)
         return
-    click.echo(
-        ui.sentence(
-            f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')})."
-            " Keep meta/_squashed for databases that have some of them; version control has the old"
-            " folder."
-        )
+    ui.tell(
+        f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')}). Keep"
+        " meta/_squashed for databases that have some of them; version control has the old folder."
     )

@@ -16,9 +16,13 @@ from local_mcp_gateway.cli.context import global_options
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from click.shell_completion import CompletionItem
+
 _ALSO_CALLED = {"start": "serve", "run": "serve", "ls": "list", "rm": "remove", "delete": "remove"}
 """What other programs call a command → its name here."""
 _MOST_SUGGESTIONS = 3
+_WHOLE = 1000
+"""Characters: a first sentence is never cut."""
 
 
 class Target(NamedTuple):
@@ -52,6 +56,29 @@ class Group(click.Group):
         if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             ctx.fail(f"There is no command `{args[0]}`.{did_you_mean(self._near(ctx, args[0]))}")
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with the whole first sentence of its help, however narrow the terminal is."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.summaries(ctx)))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Return the commands that begin so, with the same help, then the options."""
+        from click.shell_completion import CompletionItem  # only for a shell
+
+        found = [
+            CompletionItem(name, help=text.removesuffix("."))
+            for name, text in self.summaries(ctx)
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+    def summaries(self, ctx: click.Context) -> Iterator[tuple[str, str]]:
+        """Yield each command with its one-line help."""
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                yield name, command.get_short_help_str(limit=_WHOLE)
 
     def _near(self, ctx: click.Context, word: str) -> list[str]:
         """Return what may be meant: a command of that name anywhere, else one that is spelt alike."""
@@ -111,7 +138,6 @@ class LazyGroup(Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """Write the table into the help without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, target.help) for name, target in self.table.items()])
+    def summaries(self, ctx: click.Context) -> Iterator[tuple[str, str]]:  # noqa: ARG002
+        """Yield the table, without importing anything."""
+        return ((name, target.help) for name, target in self.table.items())

@@ -111,7 +111,7 @@ def login(
         ui.print_json(done)
     else:
         rights = f", with {done['scope']}" if done["scope"] else ""
-        click.echo(f"Signed in to {name} at {done['issuer']}{rights}.")
+        ui.tell(f"Signed in to {name} at {done['issuer']}{rights}.")
     return Exit.OK
 
 
@@ -125,10 +125,10 @@ def logout(invocation: Invocation, *, name: str, as_json: bool) -> int:
     if as_json:
         ui.print_json(done)
     elif not done["had_tokens"]:
-        click.echo(f"Nobody was signed in to {name}.")
+        ui.tell(f"Nobody was signed in to {name}.")
     else:
         revoked = " Its tokens are revoked." if done["revoked"] else ""
-        click.echo(f"Signed out of {name}.{revoked}")
+        ui.tell(f"Signed out of {name}.{revoked}")
     return Exit.OK
 
 
@@ -263,7 +263,7 @@ class Waiting:
         if (url.scheme, url.netloc) != (self._redirect.scheme, self._redirect.netloc):
             why = f"it does not begin with {self._redirect.geturl()}"
         if why:
-            click.secho(f"That is not the address: {why}. Paste it again.", fg="yellow", err=True)
+            ui.tell(f"That is not the address: {why}. Paste it again.", fg="yellow", err=True)
         else:
             self._answer.set_result(query)
 

@@ -90,8 +90,9 @@ def logs(
     for line in shown:
         show(line)
     if not shown and not follow and lines:
+        what = "Nothing" if wanted == history.EventFilter() and not calls else "No such event"
         where = "journal" if journal else f"log of {invocation.database}"
-        click.echo(f"No such event is in the {where}.", err=True)
+        ui.tell(f"{what} is in the {where}.", err=True)
     with suppress(KeyboardInterrupt):
         for coming in events:
             if coming and wanted.matches(coming):
@@ -144,7 +145,7 @@ def audit(
     if as_json:
         ui.print_json(found)
     elif not found:
-        click.echo("Nothing of that is in the audit.", err=True)
+        ui.tell("Nothing of that is in the audit.", err=True)
     else:
         ui.print_table(
             ("AT (UTC)", "WHO", "ACTION", "OBJECT", "OUTCOME", "DETAIL"),

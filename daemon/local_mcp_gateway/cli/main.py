@@ -42,7 +42,7 @@ COMMANDS = {
     "service": Target("service:service", "Install and control the systemd user service."),
     "health": Target("doctor:health", "Tell whether the gateway is ready."),
     "doctor": Target("doctor:doctor", "Check this machine and suggest fixes."),
-    "config": Target("config_commands:config", "Show, check and import settings."),
+    "config": Target("config_commands:config", "Show, check, change and import settings."),
     "completion": Target("doctor:completion", "Print the completion script of a shell."),
 }
 
@@ -104,7 +104,8 @@ def _answer() -> Exit:
     except click.UsageError as error:
         context = error.ctx
         where = context.command_path if context else "local-mcp-gateway"
-        problem = UsageProblem(error.format_message(), hint=f"See `{where} --help`.")
+        message = " ".join(error.format_message().split())  # choices come on lines of their own
+        problem = UsageProblem(message, hint=f"See `{where} --help`.")
         return say(problem, as_json=as_json)
     except click.ClickException as error:
         return say(UsageProblem(error.format_message()), as_json=as_json)

@@ -34,7 +34,7 @@ def take_over(
 
     def confirm(done: TakenOver) -> None:
         for line in done.told():
-            click.echo(ui.sentence(ui.one_line(line), err=True), err=True)
+            ui.tell(ui.one_line(line), err=True)
         question = (
             f"{invocation.database} will be replaced by a new database with that, after a backup."
         )
@@ -69,18 +69,14 @@ def _require_original(connection: Connection) -> None:
 def print_taken_over(result: dict[str, Any]) -> None:
     """Say what to do next: where the old secrets still are, and what the clients have to know."""
     backup = result["backup"]
-    click.echo(
-        ui.sentence("Its profiles and servers are here now: see `server list`, `profile list`.")
-    )
-    click.echo(
-        ui.sentence(
-            f"The old database is the backup {backup}, and holds keys and tokens in plain. Once all is"
-            f" well, `db backup prune --plain-secrets` removes it; `db restore {backup}` goes back."
-        )
+    ui.tell("Its profiles and servers are here now: see `server list`, `profile list`.")
+    ui.tell(
+        f"The old database is the backup {backup}, and holds keys and tokens in plain. Once all is"
+        f" well, `db backup prune --plain-secrets` removes it; `db restore {backup}` goes back."
     )
     if name := result["default_profile"]:
         text = f'For {name} to stay the default, set `[gateway] default_profile = "{name}"`.'
-        click.echo(ui.sentence(text))
+        ui.tell(text)
 
 
 def offered(invocation: Invocation) -> bool:

@@ -70,7 +70,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json(profiles)
     elif not profiles:
-        click.echo("There is no profile yet: `profile add NAME SERVER…`.")
+        ui.tell("There is no profile yet: `profile add NAME SERVER…`.")
     else:
         rows = [
             (item["name"], ", ".join(_names(item)) or None, item["description"])
@@ -125,12 +125,15 @@ def edit(
     **policy: Any,
 ) -> int:
     """Change what is given and keep the rest; a running gateway applies it at once."""
-    changed = answer_to(
-        invocation, "profile.edit",
-        name=name, rename=rename, description=description, prefix=prefix,
-        add=added, remove=removed, enable=enable, disable=disable, first=first,
-        policy=policy_of(policy),
-    )  # fmt: skip
+    changes: dict[str, Any] = {
+        "rename": rename, "description": description, "prefix": prefix, "add": added, "remove": removed,
+        "enable": enable, "disable": disable, "first": first, "policy": policy_of(policy),
+    }  # fmt: skip
+    if not any(value not in (None, (), {}) for value in changes.values()):
+        raise UsageProblem(
+            f"Give at least one change to {name!r}.", hint="See `profile edit --help`."
+        )
+    changed = answer_to(invocation, "profile.edit", name=name, **changes)
     return _show(changed, as_json=as_json)
 
 
@@ -190,13 +193,9 @@ def use(invocation: Invocation, *, name: str, as_json: bool) -> int:
     if as_json:
         ui.print_json(said)
         return Exit.OK
-    click.echo(
-        ui.sentence(f"/mcp is profile {name}{' from now on' if live else ''}: {file} says so.")
-    )
+    ui.tell(f"/mcp is profile {name}{' from now on' if live else ''}: {file} says so.")
     if stronger:
-        click.secho(
-            ui.sentence(f"{stronger} sets it too, and wins.", err=True), fg="yellow", err=True
-        )
+        ui.tell(f"{stronger} sets it too, and wins.", fg="yellow", err=True)
     return Exit.OK
 
 
@@ -207,6 +206,10 @@ def use(invocation: Invocation, *, name: str, as_json: bool) -> int:
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Remove a profile; its servers stay."""
+    if not yes:
+        answer_to(
+            invocation, "profile.show", name=name
+        )  # refused before the question if there is none
     confirm(f"Remove profile {name}, with its tool settings?", yes=yes)
     done = answer_to(invocation, "profile.remove", name=name)
     return ui.print_result(done, f"Removed profile {name}.", as_json=as_json)
@@ -217,16 +220,16 @@ def _show(profile: dict[str, Any], *, as_json: bool) -> int:
         ui.print_json(profile)
         return Exit.OK
     about = f": {profile['description']}" if profile["description"] else ""
-    click.echo(f"{profile['name']}{about}  (prefix {profile['prefix']})")
+    ui.tell(f"{profile['name']}{about}  (prefix {profile['prefix']})")
     if policy := policy_text(profile["policy"]):
-        click.echo(f"  policy: {policy}")
+        ui.tell(f"  policy: {policy}")
     for name in _names(profile):
-        click.echo(f"  {name}")
+        ui.tell(f"  {name}")
     for tool in profile["tools"]:
         renamed = f" as {tool['name']}" if tool["name"] else ""
         described = f": {tool['description']}" if tool["description"] is not None else ""
         hidden = "" if tool["enabled"] else " (hidden)"
-        click.echo(f"    {tool['server']}  {tool['tool']}{renamed}{hidden}{described}")
+        ui.tell(f"{tool['server']}  {tool['tool']}{renamed}{hidden}{described}", mark="    ")
     return Exit.OK
 
 

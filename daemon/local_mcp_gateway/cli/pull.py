@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.schema import load_schema
 from local_mcp_gateway.cli.streams import print_data
 from local_mcp_gateway.errors import Exit, SchemaProblem, UsageProblem
@@ -55,7 +56,7 @@ def pull(invocation: Invocation, *, source: str, output: Path | None, force: boo
         print_data(text.rstrip("\n"))
         return Exit.OK
     replace_durably(output, text.encode())
-    click.echo(
+    ui.tell(
         f"{output} makes the schema of {invocation.database if source == 'database' else source}."
     )
     return Exit.OK

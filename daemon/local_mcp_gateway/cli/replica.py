@@ -54,9 +54,9 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
         ui.print_json(shown)
     else:
         for line in _lines(shown):
-            click.echo(line)
+            ui.tell(line)
         if hint := live.get("hint"):
-            click.echo(ui.sentence(hint, mark="→ "))
+            ui.tell(hint, mark="→ ")
     return Exit.DIFFERS if shown["state"] in {"behind", "failed"} else Exit.OK
 
 
@@ -130,9 +130,9 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
             formats.counted(found.tables, "table"),
             formats.counted(len(found.applied), "migration"),
         )
-        click.echo(f"{target.url} can be restored: {', '.join(facts)}; {_ROWS[found.rows]}.")
+        ui.tell(f"{target.url} can be restored: {', '.join(facts)}; {_ROWS[found.rows]}.")
         for difference in found.differences:
-            click.echo(f"  {difference}")
+            ui.tell(f"  {difference}")
     return Exit.DIFFERS if found.rows == "behind" else Exit.OK
 
 
@@ -184,6 +184,6 @@ def take_over(invocation: Invocation, *, yes: bool, as_json: bool) -> int:
     if as_json:
         ui.print_json({"url": target.url, "database": str(database)})
     else:
-        click.echo(f"{target.url} is the replica of {database} now.")
-        click.echo("A running gateway notices within a minute.")
+        ui.tell(f"{target.url} is the replica of {database} now.")
+        ui.tell("A running gateway notices within a minute.")
     return Exit.OK

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
 from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
@@ -153,8 +154,8 @@ def _name_missing_keys(invocation: Invocation) -> None:
 
     for state, message, hint in check_secrets(invocation.settings):
         if state == "problem":
-            click.secho(message, fg="yellow", err=True)
-            click.echo(ui.sentence(hint, mark="→ "), err=True)
+            ui.tell(message, fg="yellow", err=True)
+            ui.tell(hint, mark="→ ", err=True)
 
 
 def _restore(
@@ -178,9 +179,9 @@ def _restore(
         shown = backup.as_json() if origin is None else {**backup.as_json(), "path": origin}
         ui.print_json({"restored": shown, "replaced": aside})
         return Exit.OK
-    click.echo(f"Restored {database} from {origin or backup.name}.")
+    ui.tell(f"Restored {database} from {origin or backup.name}.")
     if aside is not None:
-        click.echo(f"The replaced file is {aside}")
+        ui.tell(f"The replaced file is {aside}")
     return Exit.OK
 
 
@@ -260,11 +261,12 @@ def reset(
             }
         )
         return Exit.OK
-    click.echo(f"Reset {invocation.database}: {len(done.report.applied)} migrations applied.")
+    count = formats.counted(len(done.report.applied), "migration")
+    ui.tell(f"Reset {invocation.database}: {count} applied.")
     if kept:
-        click.echo(f"Undo it with `local-mcp-gateway db restore {kept}`.")
+        ui.tell(f"Undo it with `local-mcp-gateway db restore {kept}`.")
     if done.aside is not None:
-        click.echo(f"The old file was too damaged for a backup; it is {done.aside}")
+        ui.tell(f"The old file was too damaged for a backup; it is {done.aside}")
     return Exit.OK
 
 
@@ -292,7 +294,7 @@ def seed(
         ui.print_json({"seeded": [str(file) for file in chosen], "backup": backup.name})
     else:
         for file in chosen:
-            click.echo(f"Seeded from {file}")
+            ui.tell(f"Seeded from {file}")
     return Exit.OK
 
 

@@ -215,7 +215,7 @@ def diff(
         plan = make_plan(before, after, renames=decided, prepare=invocation.prepare)
         if form == "sql":
             for hazard in plan.hazards:
-                click.secho(f"! {hazard.message}", fg="yellow", err=True)
+                ui.tell(hazard.message, mark="! ", fg="yellow", err=True)
             for statement in plan.statements:
                 print_data(f"{statement};")
         else:
@@ -233,7 +233,7 @@ def diff(
 
 def _show_differences(differences: tuple[Difference, ...], old: str, new: str) -> None:
     if not differences:
-        click.echo("The two are the same.")
+        ui.tell("The two are the same.")
         return
     ui.print_table(
         ("what", "which", f"in {old}", f"in {new}"),

@@ -88,14 +88,14 @@ def _told(done: dict[str, Any], *, as_json: bool) -> int:
             if done[what]
         ]
         what = ", ".join(changed) or "every value was sealed already"
-        click.echo(f"Key {done['key']}: {what}. Keep a copy of {done['file']}.")
+        ui.tell(f"Key {done['key']}: {what}. Keep a copy of {done['file']}.")
         if done["sealed"]:
-            click.echo("Backups made before still hold the plain values: see `db backup list`.")
+            ui.tell("Backups made before still hold the plain values: see `db backup list`.")
         if done.get("overwritten") is False:
-            click.echo(
+            ui.tell(
                 "Another program is reading the database. Its files keep the old values until it ends."
                 " Run `secrets seal` again then."
             )
         for value in done["unreadable"]:
-            click.echo(value["reason"])
+            ui.tell(value["reason"])
     return Exit.DIFFERS if done["unreadable"] else Exit.OK

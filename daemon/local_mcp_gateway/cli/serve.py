@@ -165,11 +165,11 @@ def reload(invocation: Invocation, *, as_json: bool) -> int:
         ui.print_json(done)
         return Exit.OK
     for tag in done["applied"]:
-        click.echo(f"applied  {tag}")
+        ui.tell(tag, mark="applied  ")
     for key in done["changed"]:
         later = "  (takes effect at the next start)" if key in done["needs_restart"] else ""
-        click.echo(f"changed  {key}{later}")
-    click.echo(f"Reloaded; writers waited {formats.duration(done['paused_ms'])}.")
+        ui.tell(f"{key}{later}", mark="changed  ")
+    ui.tell(f"Reloaded; writers waited {formats.duration(done['paused_ms'])}.")
     return Exit.OK
 
 

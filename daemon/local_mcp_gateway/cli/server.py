@@ -61,7 +61,7 @@ def _list(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json(servers)
     elif not servers:
-        click.echo("There is no server yet: `server add NAME -- COMMAND ARGS…`.")
+        ui.tell("There is no server yet: `server add NAME -- COMMAND ARGS…`.")
     else:
         ui.print_table(
             ("NAME", "KIND", "STATE", "TOOLS", "PROFILES", "WHERE"),
@@ -96,7 +96,7 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
         ui.print_json(found)
         return Exit.OK
     for key, value in _rows(found):
-        click.echo(f"{key:<8} {value}")
+        ui.tell(value, mark=f"{key:<8} ")
     for tool in found["altered"]:
         show_change(tool)
     return Exit.OK
@@ -109,6 +109,10 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Remove a server everywhere, with its cached catalog."""
+    if not yes:
+        answer_to(
+            invocation, "server.show", name=name
+        )  # refused before the question if there is none
     confirm(f"Remove server {name} from every profile, with its tokens and tool settings?", yes=yes)
     done = answer_to(invocation, "server.remove", name=name)
     return ui.print_result(done, f"Removed server {name}.", as_json=as_json)
@@ -150,9 +154,9 @@ def approve(
 def show_change(tool: dict[str, Any]) -> None:
     """Print the difference between a tool's approved and current definition."""
     before, after = _lines(tool["approved"]), _lines(tool["offered"])
-    click.echo(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
+    ui.tell(f"{'altered' if before else 'new    '}  {_visible(tool['tool'])}")
     for line in list(unified_diff(before, after, lineterm="", n=1))[2:]:
-        click.echo(f"         {line}")
+        ui.tell(line, mark="         ")
 
 
 def _lines(tool: dict[str, Any] | None) -> list[str]:
@@ -191,7 +195,9 @@ def _tools(live: dict[str, Any] | None) -> str | None:
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what `server show` prints of a server, and of its state where a gateway runs."""
-    yield from ((key, found[key]) for key in _SHOWN if found[key] is not None)
+    for key in _SHOWN:
+        if found[key] is not None:
+            yield key, {True: "yes", False: "no"}.get(found[key], found[key])
     if found["trust_annotations"]:
         yield "trusted", "what its tools say about themselves (readOnlyHint)"
     if found["insecure"]:

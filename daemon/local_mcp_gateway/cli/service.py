@@ -64,7 +64,7 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
     # The unit loads the key at its start and cannot create it: its folder is read-only there.
     if make_first_key(invocation.settings):
         key_file = invocation.settings.secrets_key_file
-        click.echo(f"created    {key_file}: keep a copy, apart from the backups")
+        ui.tell(f"{key_file}: keep a copy, apart from the backups", mark="created    ")
     done = {
         units.SERVICE: units.write_unit(units.SERVICE, units.service_text(installation), folder)
     }
@@ -72,11 +72,11 @@ def install(invocation: Invocation, *, with_socket: bool, linger: bool) -> int:
         text = units.socket_text(installation)
         done[units.SOCKET] = units.write_unit(units.SOCKET, text, folder)
     for name, what in done.items():
-        click.echo(f"{what:<10} {folder / name}")
+        ui.tell(folder / name, mark=f"{what:<10} ")
     systemctl.systemctl("daemon-reload")
     if linger:
         systemctl.enable_linger()
-        click.echo("lingering  starts at boot")
+        ui.tell("starts at boot", mark="lingering  ")
     started = _start(with_socket=with_socket, changed=set(done.values()) != {"unchanged"})
     _show_running(invocation, started=started)
     click.echo()
@@ -104,7 +104,7 @@ def stop() -> int:
     """Stop the service until the next login, `service start` or boot; calls in flight may end first."""
     # The socket first: a client that connects meanwhile would start the service again.
     systemctl.systemctl("stop", *_installed())
-    click.echo("Stopped.")
+    ui.tell("Stopped.")
     return Exit.OK
 
 
@@ -142,7 +142,7 @@ def _show_running(invocation: Invocation, *, started: bool) -> None:
         raise _why(invocation, facts)
     for shown in read_starts(invocation.database, last=1) if started else ():
         _show_start(shown)
-    click.echo(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
+    ui.tell(f"{facts['StatusText'] or 'running'}; see `service status` and `logs`.")
 
 
 @click.command()
@@ -155,6 +155,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     serving = serving_status(invocation.database)
     warn_of_another_version(serving)
     failed = systemctl.set_up_failed(facts)
+    stopped = facts.get("ActiveState") == "inactive"  # systemd keeps what was said last
     written_by = units.version_in(Path(path).read_text(encoding="utf-8")) if path else None
     shown = {
         "installed": bool(path),
@@ -164,7 +165,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
         "running": serving["version"] if serving and "version" in serving else None,
         "enabled": facts.get("UnitFileState") == "enabled",
         "state": facts.get("ActiveState"),
-        "status": facts.get("StatusText") or None,
+        "status": None if stopped else facts.get("StatusText") or None,
         "pid": int(facts.get("MainPID") or 0) or None,
         "restarts": int(facts.get("NRestarts") or 0),
         "exit_code": int(facts.get("ExecMainStatus") or 0),
@@ -177,11 +178,11 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
         ui.print_json(shown)
     else:
         for key, value in shown.items():
-            click.echo(f"{key:<11} {_said(value)}")
+            ui.tell(_said(value), mark=f"{key:<11} ")
         if not path:
-            click.echo("Install it with `service install`.")
+            ui.tell("Install it with `service install`.")
         if failed:
-            click.echo(ui.sentence(failed.hint, mark="→ "))
+            ui.tell(failed.hint, mark="→ ")
     return Exit.OK if shown["state"] == "active" else Exit.DIFFERS
 
 
@@ -194,14 +195,16 @@ def uninstall(invocation: Invocation) -> int:
     for name in present:
         systemctl.systemctl("disable", "--now", name)
         (folder / name).unlink()
-        click.echo(f"removed    {folder / name}")
-    if present:
+        ui.tell(folder / name, mark="removed    ")
+    if not present:
+        ui.tell("The service is not installed.")
+    else:
         systemctl.systemctl("daemon-reload")
         with suppress(NoServiceManager):  # the unit is not in the failed state
             systemctl.systemctl("reset-failed", *present)
-    click.echo(f"kept       {invocation.database} and its backups")
+    ui.tell(f"{invocation.database} and its backups", mark="kept       ")
     if (key := invocation.settings.secrets_key_file).exists():
-        click.echo(f"kept       {key}, the key of its secrets")
+        ui.tell(f"{key}, the key of its secrets", mark="kept       ")
     return Exit.OK
 
 
@@ -281,13 +284,13 @@ def startup(invocation: Invocation, *, last: int, as_json: bool) -> int:
     if as_json:
         ui.print_json({"starts": [start_as_json(start) for start in starts]})
     elif not starts:
-        click.echo(f"No start of {invocation.database} is recorded yet.")
+        ui.tell(f"No start of {invocation.database} is recorded yet.")
     else:
         for start in starts:
             _show_start(start)
     if not as_json and (failed := systemctl.why_not_started(units.SERVICE)):
-        click.secho(ui.sentence(failed.message), fg="red")
-        click.echo(ui.sentence(failed.hint, mark="→ "))
+        ui.tell(failed.message, fg="red")
+        ui.tell(failed.hint, mark="→ ")
     return Exit.OK
 
 
@@ -305,25 +308,26 @@ def _show_start(start: Start) -> None:
     for event in start.events:
         match event["event"]:
             case "migration.applied":
-                click.echo(f"  applied   {event['tag']}")
+                ui.tell(event["tag"], mark="  applied   ")
             case "migration.rewound":
                 rewound = f"{', '.join(event['migrations'])}, by {event['by']}"
                 text = ui.sentence(rewound, indent=" " * 12).removeprefix(" " * 12)
-                click.echo(f"  rewound   {text}")
-                click.echo(ui.sentence(event["message"], indent=" " * 12))
+                ui.tell(text, mark="  rewound   ")
+                ui.tell(event["message"], indent=" " * 12)
                 if event.get("hint"):
-                    click.echo(ui.sentence(event["hint"], mark="→ ", indent=" " * 12))
+                    ui.tell(event["hint"], mark="→ ", indent=" " * 12)
             case "backup.created" | "backup.reused":
                 backup = Path(event["path"])
-                click.echo(f"  backup    {backup.name}")
-                click.echo(f"            in {backup.parent}")
+                ui.tell(backup.name, mark="  backup    ")
+                ui.tell(f"in {backup.parent}", mark="            ")
             case "upstream.connected":
-                click.echo(
-                    f"  upstream  {event.get('server')} after {formats.duration(event['ms'])}"
+                ui.tell(
+                    f"{event.get('server')} after {formats.duration(event['ms'])}",
+                    mark="  upstream  ",
                 )
             case "guard.refused" | "service.refused":
-                click.secho(ui.sentence(event["message"], indent="  "), fg="red")
-                click.echo(ui.sentence(event["hint"], mark="→ ", indent="  "))
+                ui.tell(event["message"], indent="  ", fg="red")
+                ui.tell(event["hint"], mark="→ ", indent="  ")
             case "service.failed":
-                click.secho(f"  {event.get('message')}", fg="red")
+                ui.tell(f"  {event.get('message')}", fg="red")
     click.echo()

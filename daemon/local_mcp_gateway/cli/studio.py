@@ -72,7 +72,7 @@ def db_studio(
 
     def ready(url: str) -> None:
         show(url, print_only=print_only)
-        click.echo(
+        ui.tell(
             f"{path} is open for {'reading and writing' if write else 'reading'}. Ctrl+C ends it.",
             err=True,
         )
@@ -112,7 +112,7 @@ def show(url: str, *, print_only: bool) -> None:
     opened = not print_only and has_desktop() and _open(url)
     click.echo(url)
     if not opened and not print_only and sys.stdout.isatty():
-        click.echo("Open this address in a browser; it works once, for ten minutes.", err=True)
+        ui.tell("Open this address in a browser; it works once, for ten minutes.", err=True)
 
 
 def has_desktop() -> bool:

@@ -78,12 +78,9 @@ def _show_made(
         click.echo(made["token"])
     where = f"It is in {made['file']}." if file else "It is not shown again."
     until = f", valid until {made['expires_at']}" if made["expires_at"] else ""
-    click.echo(
-        ui.sentence(
-            f"Made the token {made['name']}{until}. {where} A client sends it as the header"
-            f" `Authorization: Bearer …`; `stdio` takes it from a file (--token-file) or from {TOKEN_VARIABLE}.",
-            err=True,
-        ),
+    ui.tell(
+        f"Made the token {made['name']}{until}. {where} A client sends it as the header"
+        f" `Authorization: Bearer …`; `stdio` takes it from a file (--token-file) or from {TOKEN_VARIABLE}.",
         err=True,
     )
     return Exit.OK
@@ -122,7 +119,9 @@ def edit(
     }
     given = {key: value for key, value in changes.items() if value is not None}
     if not given:
-        raise UsageProblem("Nothing to change.", hint="See `token edit --help`.")
+        raise UsageProblem(
+            f"Give at least one change to {name!r}.", hint="See `token edit --help`."
+        )
     done = answer_to(invocation, "token.edit", name=name, **given)
     return ui.print_result(done, f"Changed token {done['name']}.", as_json=as_json)
 
@@ -136,7 +135,7 @@ def list_(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json(tokens)
     elif not tokens:
-        click.echo("There is no token: `token create NAME` makes one.")
+        ui.tell("There is no token: `token create NAME` makes one.")
     else:
         ui.print_table(
             ("NAME", "PROFILES", "POLICY", "EXPIRES", "LAST USED", "CLIENT"),
@@ -166,6 +165,7 @@ def _profiles(names: list[str] | None) -> str:
 @click.pass_obj
 def revoke(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Take a token back: its sessions and streams end at once."""
-    confirm(f"Revoke token {name}? Its clients lose their connection.", yes=yes)
+    if yes or name in {item["name"] for item in answer_to(invocation, "token.list")}:
+        confirm(f"Revoke token {name}? Its clients lose their connection.", yes=yes)
     done = answer_to(invocation, "token.revoke", name=name)
     return ui.print_result(done, f"Revoked token {name}.", as_json=as_json)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, complete_pairs
+from local_mcp_gateway.cli.client import answer_to
 from local_mcp_gateway.cli.streams import print_data
 from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
@@ -35,11 +38,13 @@ def tools(
 
     With --json also their descriptions and schemas.
     """
-    found = answer_to(invocation, "tools", patience_s=120, profile=profile)
+    everything = answer_to(invocation, "tools", patience_s=120, profile=profile)
+    if server is not None and server not in {tool["server"] for tool in everything}:
+        answer_to(invocation, "server.show", name=server)  # refused if there is none
     wanted = f"*{pattern}*" if pattern and "*" not in pattern else pattern or "*"
     found = [
         tool
-        for tool in found
+        for tool in everything
         if fnmatch(tool["name"].lower(), wanted.lower()) and server in (None, tool["server"])
     ]
     if as_json:
@@ -58,7 +63,8 @@ def tools(
     if rows:
         ui.print_table((*(("PROFILE",) if several else ()), "TOOL", "SERVER", "WHAT"), rows)
     else:
-        click.echo("No tool is shown there.", err=True)
+        which = f"has {pattern!r} in its name" if everything and pattern else "is shown to clients"
+        ui.tell(f"No tool {which}.", err=True)
     return Exit.OK
 
 
@@ -69,13 +75,15 @@ def _first_sentence(text: object) -> str:
 
 @click.command()
 @click.argument("tool", shell_complete=complete.tools)
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | @FILE]...")
 @click.option(
     "--profile",
     shell_complete=complete.profiles,
     help="Profile to call it in.  [default: `default`, or the one that has it]",
 )
-@click.option("--arguments", "document", metavar="JSON", help="All arguments as one JSON object.")
+@click.option(
+    "--arguments", "document", metavar="JSON", help="All arguments as one JSON object, or @FILE."
+)
 @ui.as_json_option
 @click.pass_obj
 def call(
@@ -87,11 +95,27 @@ def call(
     document: str | None,
     as_json: bool,
 ) -> int:
-    """Call one tool and print its result; a VALUE that is JSON is passed as such."""
+    """Call one tool and print its result.
+
+    A VALUE is what the tool's schema says: text, or JSON such as `5`, `true` or `["a"]`. @FILE holds all
+    arguments as one JSON object; @- reads stdin.
+    """
     given = _object(document) if document else {}
-    given |= {key: _value(text) for key, text in complete_pairs(arguments, "argument").items()}
+    texts: dict[str, str] = {}
+    for text in arguments:
+        key, has_value, value = text.partition("=")
+        if text.startswith("@"):
+            given |= _object(text)
+        elif not key or not has_value:
+            raise UsageProblem(
+                f"The argument {text!r} has no {'value' if key else 'name'}.",
+                hint="Write KEY=VALUE, or @FILE for a JSON object of all arguments.",
+            )
+        else:
+            texts[key] = value
+    given |= {key: _value(text) for key, text in texts.items()}
     result = answer_to(
-        invocation, "call", patience_s=600, tool=tool, profile=profile, arguments=given
+        invocation, "call", patience_s=600, tool=tool, profile=profile, arguments=given, texts=texts
     )
     if as_json:
         ui.print_json(result)
@@ -102,9 +126,19 @@ def call(
 
 
 def _object(document: str) -> dict[str, Any]:
-    value = _value(document)
+    """Return the arguments of a JSON document, or of the file that `@` names."""
+    if not document.startswith("@"):
+        value, where = _value(document), f"--arguments {document!r}"
+    else:
+        where = document[1:]
+        try:
+            raw = sys.stdin.buffer.read() if where == "-" else read_given(Path(where))
+            value = _value(raw.decode("utf-8-sig"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UsageProblem(f"{where} cannot be read: {reason}.") from None
     if not isinstance(value, dict):
-        raise UsageProblem(f"--arguments {document!r} is not a JSON object.")
+        raise UsageProblem(f"{where} is not a JSON object.")
     return value
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shlex
+import signal
 import sys
 import threading
 import time
 from collections.abc import ValuesView
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import chain
 from types import NoneType
@@ -24,7 +26,7 @@ from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import folded, line_width, terminal_width
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 NARROWEST_CELL = 12
@@ -80,23 +82,33 @@ def print_result(value: object, sentences: str, *, as_json: bool) -> int:
     return Exit.OK
 
 
+def tell(
+    text: object, *, mark: str = "", indent: str = "", err: bool = False, **style: Any
+) -> None:
+    """Print a sentence for a person, wrapped to the terminal; `style` is that of `click.style`."""
+    click.secho(sentence(str(text), mark=mark, indent=indent, err=err), err=err, **style)
+
+
 def print_sentences(sentences: Iterable[str]) -> None:
     """Print sentences, each wrapped to the terminal."""
     for text in sentences:
-        click.echo(sentence(text))
+        tell(text)
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[object]], *, whole: int | None = None
+) -> None:
     """Print rows under headers, columns as wide as their widest cell; None is shown as a dash.
 
-    On a terminal that is too narrow the widest columns are cut, since wrapped rows cannot be read.
+    On a terminal that is too narrow the widest columns are cut, since wrapped rows cannot be read; the one
+    with the index `whole` not before the others.
     """
     cells = [["–" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     widths = [
         max(len(line[column]) for line in [list(headers), *cells]) for column in range(len(headers))
     ]
     if sys.stdout.isatty():
-        widths = _fitting(widths, terminal_width(sys.stdout))
+        widths = _fitting(widths, terminal_width(sys.stdout), whole)
     cells = [[cut(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
     click.secho(
         "  ".join(name.ljust(width) for name, width in zip(headers, widths, strict=True)).rstrip(),
@@ -108,11 +120,16 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         )
 
 
-def _fitting(widths: Sequence[int], columns: int) -> list[int]:
+def _fitting(widths: Sequence[int], columns: int, whole: int | None) -> list[int]:
     """Narrow the widest columns until a row fits."""
     fitting = list(widths)
-    while sum(fitting) + 2 * (len(fitting) - 1) > columns and max(fitting) > NARROWEST_CELL:
-        fitting[fitting.index(max(fitting))] -= 1
+    for others in (True, False):
+        at = [number for number in range(len(widths)) if not (others and number == whole)]
+        while sum(fitting) + 2 * (len(fitting) - 1) > columns:
+            widest = max(at, key=fitting.__getitem__)
+            if fitting[widest] <= NARROWEST_CELL:
+                break
+            fitting[widest] -= 1
     return fitting
 
 
@@ -139,7 +156,7 @@ def sentence(text: str, *, mark: str = "", indent: str = "", err: bool = False) 
     import textwrap
 
     width = line_width(stream) - len(indent)
-    return textwrap.indent(folded(mark + text, width, later=" " * len(mark)), indent)
+    return textwrap.indent(folded(text, width, mark=mark), indent)
 
 
 def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
@@ -149,21 +166,52 @@ def confirm_by_name(name: str, hazards: Sequence[str], *, yes: bool) -> None:
     shown.
     """
     for hazard in hazards:
-        click.secho(hazard, fg="yellow", err=True)
+        tell(hazard, fg="yellow", err=True)
     if yes:
         return
-    try:
-        typed = click.prompt(
-            f"Type {name} to go on", default="", show_default=False, prompt_suffix=": ", err=True
-        )
-    except click.Abort:
-        typed = ""
-        click.echo(err=True)
+    typed = _answer(f"Type {name} to go on: ")
     if typed.strip() != name:
         raise NotConfirmed(
             "Nothing was done: it was not confirmed.",
             hint=f"Run it again and type {name}, or give --yes.",
         )
+
+
+def _answer(question: str) -> str:
+    """Return the line that answers a question; empty at the end of the input.
+
+    Ctrl+C and SIGTERM end it too, also where they would only ask running work to stop. A signal that comes
+    just before a read begins does not interrupt it, so the wait is for the terminal and for signals.
+    """
+    try:
+        with _woken_by_signals() as woken:
+            click.echo(question, nl=False, err=True)
+            asked = [sys.stdin, woken] if sys.stdin.isatty() else []
+            ended = bool(asked) and woken in select.select(asked, [], [])[0]
+            line = "" if ended else sys.stdin.readline()
+    except KeyboardInterrupt:
+        line = ""
+    if not line:
+        click.echo(err=True)
+    return line
+
+
+@contextmanager
+def _woken_by_signals() -> Iterator[int]:
+    """Yield a descriptor that can be read once SIGINT or SIGTERM has come; both raise KeyboardInterrupt."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    woken, wakes = os.pipe()
+    os.set_blocking(wakes, False)
+    before = signal.set_wakeup_fd(wakes)
+    try:
+        yield woken
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(woken)
+        os.close(wakes)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 WATCH_EVERY_S = 2.0

@@ -218,20 +218,30 @@ def _right_origin(text: str) -> str | None:
 
 
 def _parse(origin: str, key: Key, value: object) -> object:
-    import msgspec  # text from the command line needs no parser
+    import json  # text from the command line needs no parser
+
+    import msgspec
 
     wanted = get_type_hints(type(getattr(Settings(), key.section)))[key.name]
+    if isinstance(value, str) and value.startswith(("[", "{")) and wanted is not str:
+        with suppress(ValueError):  # as `config show` prints it
+            value = json.loads(value)
     if wanted == tuple[str, ...] and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
         converted: object = msgspec.convert(value, wanted, strict=not isinstance(value, str))
     except msgspec.ValidationError as error:
+        why = "" if key.type in _TYPES else f": {error}"
+        given = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
         raise ConfigProblem(
-            f"{origin}: `{key.path}` cannot be {value!r}: {error}.",
-            hint=f"It takes {key.type}, for example {key.default!r}.",
+            f"{origin}: `{key.path}` cannot be {given}{why}.",
+            hint=f"It takes {_TYPES.get(key.type, key.type)}, for example {json.dumps(key.default)}.",
             key=key.path,
         ) from None
     return converted
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
 
 
 def prepare_data_folder(settings: Settings) -> None:

@@ -412,11 +412,11 @@ def _is_unit(pid: int) -> bool:
 
 def _myself() -> Holder:
     pid = os.getpid()
-    words = [Path(sys.argv[0] or "python").name, *sys.argv[1:]]
+    command = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])
     return Holder(
         pid=pid,
         since=iso(timespec="seconds"),
-        command=" ".join(words)[:200],
+        command=command if len(command) <= 200 else f"{command[:199]}…",
         started=_started(pid) or 0,
     )
 

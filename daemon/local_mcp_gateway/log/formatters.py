@@ -145,10 +145,11 @@ def console_renderer(stream: TextIO) -> Processor:
 def _sentences(fields: Mapping[str, Any], width: int | None) -> list[str]:
     """Return what is printed below an event for people, wrapped to a width: message, place, hint, traceback."""
     message, excerpt, hint, traceback = (fields.get(key) for key in SENTENCES)
-    hint = f"→ {hint}" if hint else ""
     if width is not None:
         message = folded(message, width) if message else ""
-        hint = folded(hint, width, later="  ") if hint else ""
+        hint = folded(hint, width, mark="→ ") if hint else ""
+    elif hint:
+        hint = f"→ {hint}"
     return [str(text) for text in (message, excerpt, hint, traceback) if text]
 
 

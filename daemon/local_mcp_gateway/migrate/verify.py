@@ -264,7 +264,7 @@ def verify(
             continue
         if not fate.dropped and not fate.deleted_from:
             raise VerificationFailed(
-                f"Table {name} had {count} rows and has {after} after the migrations, though none of"
+                f"Table {name} had {counted(count, 'row')} and has {after} after the migrations, though none of"
                 " their statements deletes from it or drops it.",
                 hint="Look for INSERT OR REPLACE or REPLACE INTO, which remove rows that are in their"
                 " way; write a DELETE if the loss is meant.",
@@ -275,7 +275,7 @@ def verify(
         tag = _tag_of(name, fate, steps)
         if fate.rebuilt and not fate.deleted_from and accepted("loses_rows", name) not in accepts:
             raise lost_rows(name, count, after, tag)
-        message = f"Table {name} goes from {count} rows to {after}."
+        message = f"Table {name} goes from {counted(count, 'row')} to {after}."
         changes.append(DataChange("deletes_data", name, message, tag))
     _refuse_lost_parents(connection, tables, now_called, steps)
     _refuse_new_orphans(connection, before, now_called, steps)

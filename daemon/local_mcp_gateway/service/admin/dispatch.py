@@ -333,7 +333,11 @@ async def _call_tool(
     """
     tool, given = question["tool"], question.get("profile")
     profile = await _profile_with(database, gateway, tool, given, default)
-    params = {"name": tool, "arguments": question["arguments"]}
+    arguments = question["arguments"]
+    texts = question.get("texts", {})
+    if doubtful := {key: text for key, text in texts.items() if text != arguments[key]}:
+        arguments |= await _as_text(gateway, profile, tool, arguments, doubtful)
+    params = {"name": tool, "arguments": arguments}
     answer = await _post(gateway.app, f"/mcp/{profile}", "tools/call", params)
     if "error" in answer:
         reason = redact_text(str(answer["error"].get("message")))
@@ -341,6 +345,37 @@ async def _call_tool(
             f"The call of {tool} failed: {reason}", hint=_hint(gateway, profile, tool)
         )
     return answer["result"]
+
+
+_JSON_TYPES = {
+    bool: {"boolean"},
+    int: {"integer", "number"},
+    float: {"number"},
+    type(None): {"null"},
+    list: {"array"},
+    dict: {"object"},
+}
+
+
+async def _as_text(
+    gateway: Gateway,
+    profile: str,
+    tool: str,
+    values: dict[str, Any],
+    texts: dict[str, str],
+) -> dict[str, str]:
+    """Return those of the texts that look like JSON but are text by the tool's schema: `zip=01234`, `name=null`."""
+    answer = await _post(gateway.app, f"/mcp/{profile}", "tools/list", {})
+    listed = answer.get("result", {}).get("tools", ())
+    schema = next((one.get("inputSchema") for one in listed if one["name"] == tool), None) or {}
+    found = {}
+    for key, text in texts.items():
+        declared = schema.get("properties", {}).get(key)
+        types = declared.get("type", ()) if isinstance(declared, dict) else ()
+        wanted = {types} if isinstance(types, str) else set(types)
+        if "string" in wanted and _JSON_TYPES.get(type(values[key]), wanted).isdisjoint(wanted):
+            found[key] = text
+    return found
 
 
 def _hint(gateway: Gateway, profile: str, tool: str) -> str:

@@ -60,7 +60,9 @@ def database(settings: Settings) -> Iterator[Finding]:
         hint = f"The next start applies {them}; `db rehearse` tries {them} now."
         yield Finding("database", "note", f"{text} pending.", hint)
     if not (seen.problems or seen.drift or seen.pending):
-        yield Finding("database", "ok", f"{seen.state}, {len(seen.applied)} migrations applied.")
+        yield Finding(
+            "database", "ok", f"{seen.state}, {counted(len(seen.applied), 'migration')} applied."
+        )
 
 
 def backups(settings: Settings) -> Iterator[Finding]:
@@ -70,7 +72,8 @@ def backups(settings: Settings) -> Iterator[Finding]:
         yield Finding("backups", "note", "There is none yet.", "`db backup create` makes one.")
         return
     age = datetime.now(UTC) - datetime.fromisoformat(backups[0].created_at)
-    text = f"{len(backups)}, the newest {age.days} days old."
+    newest = f"{counted(age.days, 'day')} old" if age.days else "of the last 24 hours"
+    text = f"{len(backups)}, the newest {newest}."
     if age.days > OLD_BACKUP_DAYS:
         yield Finding("backups", "note", text, "`db backup create` makes one.")
     else:

@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.database import columns_of, reading, table_names
+from local_mcp_gateway.formats import counted
 from local_mcp_gateway.service.doctor.finding import Finding
 from local_mcp_gateway.store import COLUMNS
 
@@ -47,10 +48,11 @@ def upstreams(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "upstreams", "problem", f"{name}: the command {command!r} is not found.", hint
         )
-    if not missing:
-        yield Finding(
-            "upstreams", "ok", f"The commands of all {len(commands)} stdio servers exist."
-        )
+    if not commands:
+        yield Finding("upstreams", "ok", "No server is a command of this machine.")
+    elif not missing:
+        count = counted(len(commands), "stdio server")
+        yield Finding("upstreams", "ok", f"{count}: every command exists.")
 
 
 def running(servers: Mapping[str, Mapping[str, str | None]]) -> Iterator[Finding]:
