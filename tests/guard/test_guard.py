@@ -77,6 +77,20 @@ def test_a_new_database_is_created_without_a_backup(place: Place) -> None:
     ]
 
 
+def test_whatever_takes_long_on_a_large_database_is_a_phase_of_its_progress(
+    migrated: Place,
+) -> None:
+    migrated.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY)")
+    told: list[str] = []
+    start(migrated, progress=lambda phase, _done, _total: told.append(phase))
+    phases = [phase for at, phase in enumerate(told) if told[at - 1 : at] != [phase]]
+    assert phases == [
+        "backup", "read", "verify", "flush",
+        "copy", "count", "rehearse 0001_notes", "result",
+        "count", "apply 0001_notes", "result", "durable",
+    ]  # fmt: skip
+
+
 def test_pending_migrations_are_backed_up_rehearsed_applied_and_verified_in_this_order(
     migrated: Place,
 ) -> None:

@@ -33,6 +33,8 @@ PHASES: Final = {
     "copy": "copying",
     "rehearse": "rehearsing",
     "apply": "applying",
+    "count": "counting rows",
+    "result": "checking rows and references",
     "durable": "committing and checking the result",
 }
 """What the phases are called where a person reads them."""

@@ -56,6 +56,7 @@ def rehearse_backup(context: GuardContext, backup: Backup, plan: Plan) -> Rehear
     Raises what the live run would raise; the live file is untouched.
     """
     context.phases.begin("rehearse")
+    context.progress("copy", 0, 0)
     with scratch_copy(backup) as copy:
         try:
             rehearsal = rehearse_on(context, copy, plan, backup=backup)

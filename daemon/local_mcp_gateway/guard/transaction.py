@@ -238,6 +238,7 @@ class WriteTransaction:
         """
         self._context.checkpoint()
         self._context.phases.begin("commit")
+        self._context.progress("durable", 0, 0)
         self.fingerprint = fingerprint or self.ledger.fingerprint()
         with _told_as_committed(self._context):
             commit_and_compare(self.connection, self._context.database)

@@ -90,6 +90,7 @@ def apply_batch(
     """
     connection = ledger.connection
     run.phases.begin("verify")
+    run.progress("count", 0, 0)
     before = count_rows(connection, untouched)
     compares = not before.is_new and rehearsed is None
     rebuilds = None
@@ -108,6 +109,7 @@ def apply_batch(
         run=run,
     )
     run.phases.begin("verify")
+    run.progress("result", 0, 0)
     keep_sequences(connection, before.sequences, steps)
     changes = verify(connection, before, steps)
     if before.is_new:
