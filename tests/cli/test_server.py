@@ -246,6 +246,9 @@ def test_the_log_says_which_server_and_which_profile_changed(shipped: Place) -> 
         shipped.run("profile", "add", "work")
         told = gateway.wait_for("server.changed", where=lambda e: e["verb"] == "profile.add")
         assert told["profile"] == "work"
+        shipped.run("token", "create", "robot")
+        told = gateway.wait_for("server.changed", where=lambda e: e["verb"] == "token.create")
+        assert told["name"] == "robot"
 
 
 @pytest.fixture

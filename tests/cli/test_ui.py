@@ -201,6 +201,10 @@ def test_a_row_of_the_audit_has_its_whole_time_on_a_narrow_terminal(shipped: Pla
     assert shipped.run("token", "create", "a-client-with-a-name-of-some-length").code == 0
     row = on_a_terminal(shipped, "audit", columns=80).splitlines()[-1]
     assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  command  token.create  a-client", row)
+    shipped.run("profile", "add", "a-profile-with-a-name-of-some-length", "no-such-server-anywhere")
+    row = on_a_terminal(shipped, "audit", columns=80).splitlines()[-1]
+    assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  ", row)
+    assert len(row) <= 80
 
 
 def test_what_is_watched_needs_a_terminal(place: Place) -> None:

@@ -174,6 +174,10 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
     """
     from local_mcp_gateway.guard import dry_run_on_copy
 
+    if source is not None and not source.exists():
+        raise UsageProblem(
+            f"There is no database at {source}.", hint="Give another file with --on."
+        )
     with guard_context(invocation, quiet=True) as context:
         dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)
     if as_json:

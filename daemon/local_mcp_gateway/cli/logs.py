@@ -157,5 +157,6 @@ def audit(
                 )
                 for entry in found
             ],
+            whole=0,
         )
     return Exit.OK

@@ -100,8 +100,8 @@ def print_table(
 ) -> None:
     """Print rows under headers, columns as wide as their widest cell; None is shown as a dash.
 
-    On a terminal that is too narrow the widest columns are cut, since wrapped rows cannot be read; the one
-    with the index `whole` not before the others.
+    On a terminal that is too narrow the widest columns are cut, since wrapped rows cannot be read; never
+    the one with the index `whole`.
     """
     cells = [["–" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     widths = [
@@ -121,15 +121,15 @@ def print_table(
 
 
 def _fitting(widths: Sequence[int], columns: int, whole: int | None) -> list[int]:
-    """Narrow the widest columns until a row fits."""
+    """Narrow the widest columns until a row fits; `whole` stays, even if the others get very narrow."""
     fitting = list(widths)
-    for others in (True, False):
-        at = [number for number in range(len(widths)) if not (others and number == whole)]
-        while sum(fitting) + 2 * (len(fitting) - 1) > columns:
-            widest = max(at, key=fitting.__getitem__)
-            if fitting[widest] <= NARROWEST_CELL:
-                break
-            fitting[widest] -= 1
+    at = [number for number in range(len(widths)) if number != whole]
+    least = NARROWEST_CELL if whole is None else NARROWEST_CELL // 2
+    while at and sum(fitting) + 2 * (len(fitting) - 1) > columns:
+        widest = max(at, key=fitting.__getitem__)
+        if fitting[widest] <= least:
+            break
+        fitting[widest] -= 1
     return fitting
 
 

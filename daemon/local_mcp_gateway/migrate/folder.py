@@ -240,6 +240,10 @@ class Folder(NamedTuple):
                 f"{found.tag} replaces other migrations, so it cannot be dropped.",
                 hint="Bring the folder from before `db squash` back from version control.",
             )
+        if tag is not None and tag not in {migration.tag for migration in self.migrations}:
+            raise UsageProblem(
+                f"There is no migration `{tag}` in {self.path}.", hint="`db status` lists the tags."
+            )
         if tag not in {None, found.tag}:
             raise UsageProblem(
                 f"Only the newest migration can be dropped, and that is {found.tag}.",

@@ -20,7 +20,7 @@ from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted, now_ms
 from local_mcp_gateway.gateway import Gateway
-from local_mcp_gateway.log import LEVEL, tee
+from local_mcp_gateway.log import LEVEL, is_secret_key, tee
 from local_mcp_gateway.service.admin import (
     OwnAddress,
     control_socket,
@@ -292,7 +292,8 @@ class RunningService:
         if verb in admin.CHANGES:
             await self.gateway.reload()
             kind = verb.partition(".")[0]
-            named = {kind: arguments["name"]} if "name" in arguments else {}
+            key = "name" if is_secret_key(kind) else kind  # of a token, it would be hidden
+            named = {key: arguments["name"]} if "name" in arguments else {}
             if isinstance(result, dict) and verb == "server.import":
                 named["servers"] = result["added"]
             self.emit("server.changed", verb=verb, **named)
