@@ -72,8 +72,22 @@ def test_one_bad_entry_of_a_file_costs_no_other(either: Place) -> None:
 
 def test_a_dry_run_of_an_import_stores_nothing(either: Place) -> None:
     text = '{"mcpServers": {"good": {"command": "x"}}}'
-    assert "added  good  x" in either.run("server", "import", "-", "--dry-run", stdin=text).stdout
+    assert (
+        "would add  good  x" in either.run("server", "import", "-", "--dry-run", stdin=text).stdout
+    )
     assert either.run("server", "list", "--json").json() == []
+
+
+def test_a_dry_run_of_an_import_makes_no_database_and_tells_no_change(shipped: Place) -> None:
+    text = '{"mcpServers": {"good": {"command": "x"}}}'
+    dry_run = ("server", "import", "-", "--dry-run")
+    assert shipped.run(*dry_run, stdin=text).code == 0
+    assert not shipped.database.exists()
+    with shipped.serve() as gateway:
+        gateway.wait_ready()
+        assert shipped.run(*dry_run, stdin=text).code == 0
+        assert gateway.stop() == 0
+        assert "server.changed" not in gateway.names()
 
 
 def test_without_a_file_those_of_the_clients_here_are_listed(either: Place) -> None:

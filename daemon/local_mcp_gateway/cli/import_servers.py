@@ -151,19 +151,20 @@ def import_(
     if as_json:
         ui.print_json(done)
     else:
-        _show_imported(done, where)
+        _show_imported(done, where, added="would add  " if dry_run else "added  ")
     return Exit.DIFFERS if done["refused"] else Exit.OK
 
 
-def _show_imported(done: dict[str, Any], where: dict[str, str]) -> None:
+def _show_imported(done: dict[str, Any], where: dict[str, str], *, added: str) -> None:
+    left, kept = ("left".ljust(len(added)), "kept".ljust(len(added)))
     for name in done["added"]:
-        ui.tell(f"{name}  {where[name]}", mark="added  ")
+        ui.tell(f"{name}  {where[name]}", mark=added)
         for note in done["notes"].get(name, ()):
-            ui.tell(note, indent=" " * 7)
+            ui.tell(note, indent=" " * len(added))
     for name in done["this_gateway"]:
-        ui.tell(f"{name}  (it is this gateway itself)", mark="left   ")
+        ui.tell(f"{name}  (it is this gateway itself)", mark=left)
     for name in done["kept"]:
         differs = ", with another command or URL: `server edit`" if name in done["differs"] else ""
-        ui.tell(f"{name}  (a server of this name exists{differs})", mark="kept   ")
+        ui.tell(f"{name}  (a server of this name exists{differs})", mark=kept)
     for name, reason in done["refused"].items():
-        ui.tell(f"{ui.one_line(name)}  {reason}", mark="left   ", fg="yellow", err=True)
+        ui.tell(f"{ui.one_line(name)}  {reason}", mark=left, fg="yellow", err=True)

@@ -289,7 +289,7 @@ class RunningService:
         result = await admin.perform(
             self.database, self.gateway, served, self._keyring, verb, arguments
         )
-        if verb in admin.CHANGES:
+        if admin.changes_definitions(verb, arguments):
             await self.gateway.reload()
             kind = verb.partition(".")[0]
             key = "name" if is_secret_key(kind) else kind  # of a token, it would be hidden

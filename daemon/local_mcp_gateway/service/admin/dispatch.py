@@ -69,8 +69,6 @@ _PLAIN: dict[str, Verb] = {
 }
 VERBS = _KEYED.keys() | _ADDING.keys() | _PLAIN.keys() | sign_in.VERBS
 READ_ONLY = {verb for verb in VERBS if verb.endswith((".list", ".show"))}
-CHANGES = VERBS - READ_ONLY - {"server.login"}
-"""After these the definitions are read again; a login alone changes nothing."""
 _LIVE = {"server.list", "server.show"}
 """These also report the server's state if a gateway runs."""
 _JOINING = {"server.add", "server.import"}
@@ -97,6 +95,16 @@ class Served:
         return cls(settings.gateway.default_profile, OwnAddress.of(settings))
 
 
+def only_reads(verb: str, arguments: dict[str, Any]) -> bool:
+    """Tell whether a verb changes nothing, so it needs neither a lock nor an entry in the audit."""
+    return verb in READ_ONLY or (verb == "server.import" and bool(arguments.get("dry_run")))
+
+
+def changes_definitions(verb: str, arguments: dict[str, Any]) -> bool:
+    """Tell whether the definitions have to be read again after a verb; a login alone changes nothing."""
+    return verb in VERBS - {"server.login"} and not only_reads(verb, arguments)
+
+
 async def perform(
     database: ConnectionPool,
     gateway: Gateway | None,
@@ -110,9 +118,11 @@ async def perform(
     A verb that writes does so in one transaction, together with the reads it depends on.
     """
     _require_plain(arguments)
-    if verb in VERBS - READ_ONLY:
+    if verb in VERBS and not only_reads(verb, arguments):
         return await _perform_recorded(database, gateway, served, keyring, verb, arguments)
-    if verb in READ_ONLY:
+    if verb in VERBS:
+        if verb in _JOINING and arguments.get("profile") is None:
+            arguments["profile"] = await _profile_at_mcp(database, served.default_profile)
         answer = await _do(database, served, keyring, verb, arguments)
         if verb in _LIVE:
             shown: list[Any] = answer if isinstance(answer, list) else [answer]
@@ -142,8 +152,7 @@ async def _perform_recorded(
             if verb in _JOINING and arguments.get("profile") is None:
                 arguments["profile"] = await _profile_at_mcp(within, served.default_profile)
             answer = await _do(within, served, keyring, verb, arguments)
-            if not arguments.get("dry_run"):
-                await save_audit(within, [entry])
+            await save_audit(within, [entry])
         if verb == "secrets.seal" and isinstance(answer, dict):
             answer["overwritten"] = await database.empty_wal()
     except GatewayError as problem:
@@ -233,7 +242,7 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
     A verb that writes raises LockHeld if another process holds the lock.
     """
     keyring = Keyring.of(settings, emit)
-    if verb in READ_ONLY:
+    if only_reads(verb, arguments):
         try:
             with ReadOnlyDatabase.open_at(settings.database_path) as looked_at:
                 served = Served.of(settings)
