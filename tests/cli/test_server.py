@@ -72,7 +72,7 @@ def test_a_server_over_http_keeps_its_headers_secret_until_asked(shipped: Place)
         (("add", "x", "--env", "A", "--", "cmd"), "has no value"),
         (("show", "nobody"), "no server 'nobody'"),
         (("edit", "x"), "Give at least one change"),
-        (("remove", "nobody"), "not confirmed"),
+        (("remove", "nobody"), "There is no server 'nobody'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_a_hint(

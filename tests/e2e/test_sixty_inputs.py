@@ -330,7 +330,7 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "There is no database at nowhere.db.",
         "Give another file with --on.",
     ),
-    ("db drop nothing", 2, "There is no migration to drop in", ""),
+    ("db drop nothing", 2, "There is no migration `nothing` in", "`db status` lists the tags."),
     ("profile remove nothing", 2, "There is no profile 'nothing'; there is work.", ""),
     ("profile edit work", 2, "Give at least one change to 'work'.", "See `profile edit --help`."),
     ("server remove nothing", 2, "There is no server 'nothing'.", "See `server list`."),

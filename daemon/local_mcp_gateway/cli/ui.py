@@ -229,13 +229,15 @@ def shown_until_stopped(show: Callable[[], int]) -> int:
             "--watch redraws a terminal, and the output does not go to one.",
             hint="Leave --watch out, and run the command again when needed.",
         )
+    from local_mcp_gateway.cli.context import stop_on_signals  # it imports this module
+
     code = int(Exit.OK)
-    with suppress(KeyboardInterrupt):
-        while not lost(sys.stdout):
+    with stop_on_signals() as stop:  # a picture is drawn whole: its event loop must not be cut off
+        while not lost(sys.stdout) and not stop.is_set():
             draw(_CLEAR, err=False)
             code = show()
             sys.stdout.flush()
-            time.sleep(WATCH_EVERY_S)
+            stop.wait(WATCH_EVERY_S)
     return code
 
 
