@@ -106,6 +106,7 @@ async def test_a_child_that_answers_nothing_any_more_is_replaced(tmp_path: Path)
         assert "did not answer within 1 s" in (await use(running, "echo"))["message"]
         lost = await running.heard("upstream.lost", server="plain")
         assert "it does not answer" in lost["reason"]
+        await running.gateway.reload(QUICK)  # to start another may take longer than a second
         assert int(await use(running, "pid")) != pid
         assert not alive(pid)
 

@@ -461,9 +461,8 @@ def refusal(
     if reply.status == PROXY_UNAUTHORIZED:
         return HttpRefusal(PROXY_SIGN_IN, reply.status, body)
     if reply.status != UNAUTHORIZED:
-        return HttpRefusal(
-            f"it answered HTTP {reply.status}{_said(reply, body)}", reply.status, body
-        )
+        reason = redirection(reply) or f"it answered HTTP {reply.status}{_said(reply, body)}"
+        return HttpRefusal(reason, reply.status, body)
     if not has_authorization(server):
         return SignInNeeded(server.name)
     how = f"server edit {server.name} --header Authorization=…"
