@@ -48,6 +48,12 @@ def test_a_down_file_that_leads_elsewhere_is_a_warning(shop: Workshop) -> None:
     assert [(w.code, w.tag) for w in check_folder(shop.read()).warnings] == [("down", "0001_b")]
 
 
+@pytest.mark.parametrize("down", ["", "-- there is none\n"])
+def test_a_down_file_without_a_statement_claims_nothing(shop: Workshop, down: str) -> None:
+    shop.add("0000_a", "CREATE TABLE a (x);", down=down)
+    assert check_folder(shop.read()).warnings == ()
+
+
 def test_hazards_are_those_of_every_migration_but_the_first(shop: Workshop) -> None:
     shop.add("0000_a", "CREATE TABLE a (x, y);")
     shop.add("0001_b", "ALTER TABLE a DROP COLUMN y;")

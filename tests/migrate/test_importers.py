@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect
@@ -98,6 +100,51 @@ def test_gooses_marks_are_taken_apart(tmp_path: Path) -> None:
     assert "CREATE TABLE a(x);" in first[1]
     assert "DROP" not in first[1]
     assert second == ("00002_b", "CREATE TABLE b(x);\n", None)
+
+
+@pytest.mark.parametrize("tool", ["goose", "migrate"])
+def test_a_statement_ends_where_gooses_mark_says_so(tmp_path: Path, tool: str) -> None:
+    begin, end = f"-- +{tool} StatementBegin\n", f"-- +{tool} StatementEnd\n"
+    texts = ("CREATE TABLE a(x) -- the first\n", "CREATE TABLE b(x);\n", "CREATE TABLE c(x)\n")
+    up = "".join(f"{begin}{text}{end}" for text in texts)
+    down = "".join(f"{begin}DROP TABLE {name}\n{end}" for name in "abc")
+    write(tmp_path, {"1_a.sql": f"-- +{tool} Up\n{up}-- +{tool} Down\n{down}"})
+    [(_, forward, backward)] = adopted(tmp_path, FolderFormat.GOOSE)
+    with closing(open_scratch()) as connection:
+        connection.executescript(forward)
+        assert len(connection.execute("SELECT * FROM sqlite_schema").fetchall()) == 3
+        connection.executescript(backward or "")
+        assert not connection.execute("SELECT * FROM sqlite_schema").fetchall()
+
+
+def test_gooses_mark_for_no_transaction_may_stand_anywhere(tmp_path: Path) -> None:
+    write(tmp_path, {"1_a.sql": "-- +goose Up\n-- +goose NO TRANSACTION\nVACUUM;\n"})
+    [(_, forward, _)] = adopted(tmp_path, FolderFormat.GOOSE)
+    assert forward.startswith("-- guard: no-transaction\n")
+
+
+def test_dbmates_way_back_without_a_transaction_says_nothing_of_the_way_forward(
+    tmp_path: Path,
+) -> None:
+    text = "-- migrate:up\nVACUUM;\n-- migrate:down transaction:false\nVACUUM;\n"
+    write(tmp_path, {"1_a.sql": text})
+    assert adopted(tmp_path, FolderFormat.DBMATE) == [("1_a", "VACUUM;\n", "VACUUM;\n")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("1_a.sql", "-- +goose Up\nCREATE TABLE a(x);\n-- +goose Down\n-- nothing\n"),
+        ("1_a.sql", "-- migrate:up\nCREATE TABLE a(x);\n-- migrate:down\n/* no way */\n"),
+        ("1_a/down.sql", "-- This file should undo anything in `up.sql`\n"),
+    ],
+)
+def test_a_way_back_of_comments_is_none(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write(tmp_path, {name: text})
+    if name.endswith("down.sql"):
+        write(tmp_path, {"1_a/up.sql": "CREATE TABLE a(x);\n"})
+    assert [down for _, _, down in adopted(tmp_path, detect(tmp_path))] == [None]
 
 
 def test_sql_migrates_marks_are_gooses(tmp_path: Path) -> None:

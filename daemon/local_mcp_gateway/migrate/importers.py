@@ -20,12 +20,14 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from sqlite3 import complete_statement
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import ForbiddenStatement, Problem, ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import Migration, read_folder
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 from local_mcp_gateway.migrate.no_transaction import checked_statements
+from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.regular_file import read_bytes
 
 if TYPE_CHECKING:
@@ -46,8 +48,12 @@ _DOWN = {
     ),
 }
 _NO_TRANSACTION = re.compile(
-    r"transaction:[ \t]*false|\+goose[ \t]+no[ \t]+transaction|\+migrate[ \t]+up[ \t]+notransaction",
-    re.IGNORECASE,
+    r"^--[ \t]*(?:migrate:up\b.*\btransaction:[ \t]*false|\+goose[ \t]+no[ \t]+transaction"
+    r"|\+migrate[ \t]+up[ \t]+notransaction)\b",
+    re.MULTILINE | re.IGNORECASE,
+)
+_STATEMENT_END = re.compile(
+    r"^(?=--[ \t]*\+(?:goose|migrate)[ \t]+StatementEnd\b)", re.MULTILINE | re.IGNORECASE
 )
 _NUMBER = re.compile(r"[Vv]?(\d+)")
 _DIESELS_STAMP = re.compile(r"\A(\d{4})-(\d\d)-(\d\d)-(?=\d{6}_)")
@@ -196,17 +202,23 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
         forward, backward = text[up.end() : down.start()], text[down.end() :]
     else:
         forward, backward = text[up.end() :], text[down.end() : up.start()]
-    forward = forward.strip("\r\n") + "\n"
-    if _NO_TRANSACTION.search(text[: up.end()]):
+    forward = _with_semicolons(forward)
+    if _NO_TRANSACTION.search(text):
         forward = _without_transaction(file, forward)
+    backward = _with_semicolons(backward or "")
     return NewFile(
         file.stem,
         file.name,
         forward.encode(errors="surrogateescape"),
-        (backward.strip("\r\n") + "\n").encode(errors="surrogateescape")
-        if backward and backward.strip()
-        else None,
+        backward.encode(errors="surrogateescape") if any(split(backward)) else None,
     )
+
+
+def _with_semicolons(sql: str) -> str:
+    """End each statement with a semicolon: before goose's mark `StatementEnd` it needs none."""
+    *marked, rest = _STATEMENT_END.split(sql.strip("\r\n") + "\n")
+    ended = (part if complete_statement(part) else f"{part};\n" for part in marked)
+    return "".join((*ended, rest))
 
 
 def _read_diesel(file: Path) -> NewFile:
@@ -221,7 +233,8 @@ def _read_diesel(file: Path) -> NewFile:
         sql = up.decode(errors="surrogateescape")
         up = _without_transaction(file, sql).encode(errors="surrogateescape")
     others = tuple(f"{folder.name}/{name}" for name in texts)
-    return NewFile(folder.name, f"{folder.name}/up.sql", up, down if down.strip() else None, others)
+    back = down if any(split(down.decode(errors="surrogateescape"))) else None
+    return NewFile(folder.name, f"{folder.name}/up.sql", up, back, others)
 
 
 def _without_transaction(file: Path, sql: str) -> str:
