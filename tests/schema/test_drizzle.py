@@ -56,6 +56,23 @@ def test_a_snapshot_of_any_schema_can_be_read_again(case: Path) -> None:
     assert set(once.tables) == set(schema.tables)
 
 
+def test_names_that_no_sql_has_stay_in_the_next_snapshot(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE p (a INT, b INT, PRIMARY KEY (a, b));"
+        "CREATE TABLE c (x INT REFERENCES p (a), y INT REFERENCES p (b));"
+    )
+    schema = read_sql(tmp_path / "schema.sql")
+    drizzles = write_snapshot(schema)
+    tables = drizzles["tables"]
+    (link, usual) = tables["c"]["foreignKeys"].values()
+    (key,) = tables["p"]["compositePrimaryKeys"].values()
+    tables["c"]["foreignKeys"] = {"mine": {**link, "name": "mine"}, usual["name"]: usual}
+    tables["p"]["compositePrimaryKeys"] = {"its": {**key, "name": "its"}}
+    assert write_snapshot(schema, named_in=drizzles)["tables"] == tables
+    del tables["c"]["foreignKeys"]["mine"]["columnsTo"]
+    assert write_snapshot(schema, named_in=drizzles)["tables"] == write_snapshot(schema)["tables"]
+
+
 def test_the_chain_goes_from_id_to_previous_id() -> None:
     first = write_snapshot(read_sql(SNAPSHOTS / "v6.sql"))
     second = write_snapshot(read_sql(SNAPSHOTS / "v6.sql"), first["id"])

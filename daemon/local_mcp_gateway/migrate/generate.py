@@ -208,7 +208,7 @@ def next_snapshot(folder: Folder, schema: Schema) -> dict[str, Any] | None:
     if not folder.is_v1:
         newest = folder.migrations[-1].tag if folder.migrations else None
         found = read_snapshot_file(folder.path, newest) if newest is not None else None
-        return write_snapshot(schema, str((found or {}).get("id", FIRST)))
+        return write_snapshot(schema, str((found or {}).get("id", FIRST)), named_in=found)
     if not keeps_snapshots(folder):
         return None
     ends = [node.snapshot or {} for node in leaves(read_graph(folder))]
@@ -236,7 +236,7 @@ def rewrite_snapshots(
     if folder.is_v1:
         return _rewrite_v1(folder, kept, every=every, prepare=prepare)
     rewritten = []
-    previous = FIRST
+    previous, before = FIRST, None
     tags = list(kept)
     with replay((), prepare=prepare) as connection:
         for migration in folder.migrations:
@@ -248,12 +248,12 @@ def rewrite_snapshots(
             if schema is not None and not _is_right(snapshot, schema, previous, prepare):
                 after = kept[tags[at + 1]] if at + 1 < len(tags) else None
                 known = snapshot["id"] if snapshot else after and after["prevId"]
-                snapshot = write_snapshot(schema, previous)
+                snapshot = write_snapshot(schema, previous, named_in=snapshot or before)
                 snapshot["id"] = str(known or uuid4())
                 replace_durably(snapshot_file(folder.path, migration.tag), snapshot_bytes(snapshot))
                 rewritten.append(migration.tag)
             assert snapshot is not None
-            previous = str(snapshot["id"])
+            previous, before = str(snapshot["id"]), snapshot
     return tuple(rewritten)
 
 
@@ -328,7 +328,9 @@ def squashed_snapshot(
     named = (follower or {}).get(before)
     id_ = found["id"] if found else (named[0] if isinstance(named, list) and named else named)
     if found is None or not _says(found, schema, prepare):
-        found = write_snapshot_7(schema, []) if folder.is_v1 else write_snapshot(schema, FIRST)
+        found = (
+            write_snapshot_7(schema, []) if folder.is_v1 else write_snapshot(schema, named_in=found)
+        )
     return {**found, "id": str(id_ or uuid4()), before: [FIRST] if folder.is_v1 else FIRST}
 
 

@@ -33,8 +33,13 @@ FIRST = "00000000-0000-0000-0000-000000000000"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)")
 
 
-def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
-    """Return the version 6 snapshot of a schema, with a new id after `previous`."""
+def write_snapshot(schema: Schema, previous: str = FIRST, *, named_in: Json | None = None) -> Json:
+    """Return the version 6 snapshot of a schema, with a new id after `previous`.
+
+    `named_in` is an earlier one: the names that a person has given to keys stand in no SQL of Drizzle 0.x,
+    and stay.
+    """
+    given = _given_names(named_in)
     written = {index.name: parts_as_written(index) for index in schema.indexes.values()}
     expressions = {
         name: {"columns": {text: {"isExpression": True} for text, bare in parts if not bare}}
@@ -46,7 +51,7 @@ def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
         "dialect": "sqlite",
         "id": str(uuid4()),
         "prevId": previous,
-        "tables": {table.name: _table(schema, table) for table in schema.tables.values()},
+        "tables": {table.name: _table(schema, table, given) for table in schema.tables.values()},
         "views": {
             view.name: {
                 "columns": {},
@@ -62,22 +67,44 @@ def write_snapshot(schema: Schema, previous: str = FIRST) -> Json:
     }
 
 
-def _table(schema: Schema, table: Table) -> Json:
+_Given = dict[tuple[str, ...], str]
+"""The names that a person gave: of a foreign key by its columns and both tables, of a composite key by its table."""
+
+
+def _given_names(snapshot: Json | None) -> _Given:
+    found: _Given = {}
+    try:
+        for table in (snapshot or {"tables": {}})["tables"].values():
+            for link in table["foreignKeys"].values():
+                if link["name"] != _usual_name(link):
+                    found[table["name"], *link["columnsFrom"], link["tableTo"]] = link["name"]
+            for key in table["compositePrimaryKeys"].values():
+                if key["name"] != f"{table['name']}_{'_'.join(key['columns'])}_pk":
+                    found[table["name"],] = key["name"]
+    except (KeyError, TypeError, AttributeError):
+        return {}  # damaged: `db check` says so
+    return found
+
+
+def _table(schema: Schema, table: Table, given: _Given) -> Json:
     key = table.primary_key
     names = {column.key: column.name for column in table.columns.values()}
     composite = [names[column] for column in key.columns] if key and len(key.parts) > 1 else []
-    pk_name = f"{table.name}_{'_'.join(composite)}_pk"
+    pk_name = given.get((table.name,), f"{table.name}_{'_'.join(composite)}_pk")
     uniques = {
         unique.name or f"{table.name}_{'_'.join(unique.columns)}_unique": [
             names[c] for c in unique.columns
         ]
         for unique in sorted(table.uniques, key=lambda unique: unique.columns)
     }
+    links = [link for _, link in links_of(schema, table)]
+    for link in links:
+        link["name"] = given.get((table.name, *link["columnsFrom"], link["tableTo"]), link["name"])
     return {
         "name": table.name,
         "columns": {c.name: _column(table, c, alone=not composite) for c in table.columns.values()},
         "indexes": {index.name: _index(index, names) for index in schema.indexes_of(table.key)},
-        "foreignKeys": {link["name"]: link for _, link in links_of(schema, table)},
+        "foreignKeys": {link["name"]: link for link in links},
         "compositePrimaryKeys": {pk_name: {"columns": composite, "name": pk_name}}
         if composite
         else {},
@@ -164,18 +191,21 @@ def links_of(schema: Schema, table: Table) -> Iterable[tuple[str | None, Json]]:
         columns = [table.columns[column].name for column in link.columns]
         to = [parent.columns[c].name if parent and c in parent.columns else c for c in link.to]
         target = parent.name if parent else link.table
-        yield (
-            link.name,
-            {
-                "name": f"{table.name}_{'_'.join(columns)}_{target}_{'_'.join(to)}_fk",
-                "tableFrom": table.name,
-                "tableTo": target,
-                "columnsFrom": columns,
-                "columnsTo": to,
-                "onDelete": link.on_delete.lower(),
-                "onUpdate": link.on_update.lower(),
-            },
-        )
+        found = {
+            "tableFrom": table.name,
+            "tableTo": target,
+            "columnsFrom": columns,
+            "columnsTo": to,
+            "onDelete": link.on_delete.lower(),
+            "onUpdate": link.on_update.lower(),
+        }
+        yield link.name, {"name": _usual_name(found), **found}
+
+
+def _usual_name(link: Json) -> str:
+    """Return the name that Drizzle 0.x gives to a foreign key by itself."""
+    parts = (link["tableFrom"], *link["columnsFrom"], link["tableTo"], *link["columnsTo"], "fk")
+    return "_".join(parts)
 
 
 def query_of(sql: str) -> str:
