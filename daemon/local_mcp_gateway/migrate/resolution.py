@@ -9,7 +9,6 @@ differ; else, by the time or the tag, it is the same migration with another text
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import Problem, ProblemCode
@@ -267,35 +266,26 @@ def _or_at_the_end(migration: Migration, folder: Folder) -> str:
 
 
 def _repeated_numbers(folder: Folder, pending: set[str]) -> Iterable[Problem]:
-    """Report duplicate numbers in the journal, as after a merge, while they can still be fixed."""
+    """Report duplicate numbers in the journal, as after a merge, while they can still be fixed.
+
+    The order of those that are squashed is decided: the squash makes what they make in it.
+    """
     if folder.is_v1:
         return
+    free = {m.tag for m in folder.migrations if m.tag in pending and not m.is_squashed}
     first: dict[object, Migration] = {}
     for migration in folder.migrations:
         for key in places_of(migration.idx, migration.tag):
             other = first.setdefault(key, migration)
-            if other is not migration and pending & {other.tag, migration.tag}:
+            if other is not migration and free & {other.tag, migration.tag}:
                 yield Problem(
                     ProblemCode.DUPLICATE,
                     f"{other.tag} and {migration.tag} have the same number, as after a merge of two"
                     " branches.",
-                    _how_to_renumber(other, migration, folder, pending),
+                    "Give the later one a new number with `db renumber`.",
                     migration.tag,
                 )
                 break
-
-
-def _how_to_renumber(one: Migration, later: Migration, folder: Folder, pending: set[str]) -> str:
-    """Return the hint: a squashed migration has to stay before the one that replaced it."""
-    if any(m.tag in pending and not m.is_squashed for m in (one, later)):
-        return "Give the later one a new number with `db renumber`."
-    last = {m.path.parent: m for m in folder.migrations}
-    free = next((m for m in (later, one) if m.is_squashed and last[m.path.parent] is not m), later)
-    files = f"{free.name} and {free.down_name}" if free.down else free.name
-    return (
-        f"What is squashed keeps its place: give {files} a number that no other migration has, and change"
-        f" its `tag` and `idx` in {PurePath(free.name).parent}/meta/_journal.json."
-    )
 
 
 def _unjournaled(name: str, folder: Folder) -> Problem:
