@@ -29,6 +29,22 @@ def test_a_plan_carries_the_fingerprints_that_it_was_made_for() -> None:
     assert (plan.before, plan.after) == (fingerprint(old), fingerprint(new))
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE t(a CHECK (a <> %s), b AS (a || %s))",
+        "CREATE TABLE t(a); CREATE INDEX i ON t(a) WHERE a = %s AND a <> %s",
+        "CREATE TABLE t(a); CREATE VIEW v AS SELECT a, %s AS b FROM t WHERE a <> %s",
+    ],
+)
+def test_text_in_double_quotes_is_written_as_the_guard_takes_it(sql: str) -> None:
+    strings, doubles = schema_of(sql % ("'x'", "'y''z'")), schema_of(sql % ('"x"', '"y\'z"'))
+    assert compare(strings, doubles) == ()
+    plan = make_plan(schema_of(""), doubles)
+    assert '"' not in plan.sql
+    assert compare(schema_of(plan.sql), strings) == ()
+
+
 def test_where_sqlite_refuses_the_alter_the_table_is_rebuilt() -> None:
     old = schema_of("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, b TEXT, CHECK (a <> b))")
     plan = make_plan(old, schema_of("CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT)"))

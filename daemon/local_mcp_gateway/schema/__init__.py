@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.schema.comparison import Difference, compare, fingerprint
     from local_mcp_gateway.schema.create_table import read_table
     from local_mcp_gateway.schema.diff import words
+    from local_mcp_gateway.schema.double_quotes import find_strings
     from local_mcp_gateway.schema.drizzle import FIRST, read_snapshot, write_snapshot
     from local_mcp_gateway.schema.drizzle_1 import as_snapshots_see, write_snapshot_7
     from local_mcp_gateway.schema.hazards import hazards_of, kept_instead, rebuild_cost
@@ -51,6 +52,7 @@ else:
         comparison=("Difference", "compare", "fingerprint"),
         create_table=("read_table",),
         diff=("words",),
+        double_quotes=("find_strings",),
         drizzle=("FIRST", "read_snapshot", "write_snapshot"),
         drizzle_1=("as_snapshots_see", "write_snapshot_7"),
         hazards=("hazards_of", "kept_instead", "rebuild_cost"),
@@ -105,6 +107,7 @@ __all__ = [
     "constraints_of",
     "count_objects",
     "derive_down",
+    "find_strings",
     "fingerprint",
     "hazards_of",
     "inspect",

@@ -15,6 +15,7 @@ from contextlib import closing
 from functools import lru_cache
 
 from local_mcp_gateway.schema.create_table import TableClauses, read_index, read_part, read_table
+from local_mcp_gateway.schema.double_quotes import in_single_quotes
 from local_mcp_gateway.schema.model import Code, Column, ForeignKey, Key, Part, Schema, Sql, Table
 from local_mcp_gateway.sql import NormalToken, fold, literal, normal, normal_tokens, unquote
 
@@ -154,7 +155,8 @@ def inspect(connection: sqlite3.Connection) -> Schema:
                 owner = schema.tables[fold(table)]
                 schema.indexes[key] = read_index(name, owner, sql, keys[table])
         else:
-            groups[kind][key] = read_code(name, sql, fold(table) if kind == "trigger" else None)
+            read = in_single_quotes(connection, sql) if kind == "view" else sql
+            groups[kind][key] = read_code(name, read, fold(table) if kind == "trigger" else None)
     return schema
 
 

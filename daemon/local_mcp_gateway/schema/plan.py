@@ -24,6 +24,7 @@ from local_mcp_gateway.schema.comparison import compare, fingerprint
 from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.ddl import create, create_table, script
 from local_mcp_gateway.schema.diff import Change, affected_subset, table_changes
+from local_mcp_gateway.schema.double_quotes import in_single_quotes
 from local_mcp_gateway.schema.hazards import hazards_of
 from local_mcp_gateway.schema.inspection import inspect, open_memory
 from local_mcp_gateway.schema.ordering import order_statements
@@ -194,10 +195,12 @@ def _proven(
     raise SchemaProblem("No order of statements leads to that schema.")
 
 
-def _run(work: sqlite3.Connection, statements: Sequence[str]) -> tuple[str, sqlite3.Error] | None:
-    for statement in statements:
+def _run(work: sqlite3.Connection, statements: list[str]) -> tuple[str, sqlite3.Error] | None:
+    """Run the statements; return the first that fails. Text in double quotes becomes text: it is refused."""
+    for at, statement in enumerate(statements):
         try:
-            work.execute(statement)
+            statements[at] = in_single_quotes(work, statement)
+            work.execute(statements[at])
         except sqlite3.Error as error:
             return statement, error
     return None
