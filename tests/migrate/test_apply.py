@@ -146,6 +146,9 @@ def test_what_would_break_the_guard_is_refused_in_a_sentence(
     "pragma",
     [
         "journal_mode = wal",
+        "page_size = 4096",
+        "auto_vacuum = NONE",
+        "auto_vacuum = 0",
         "synchronous = NORMAL",
         "busy_timeout = 5000",
         "mmap_size = 0",
@@ -167,6 +170,13 @@ def test_another_journal_mode_than_the_present_one_is_refused(shop: Workshop) ->
     shop.execute("PRAGMA journal_mode=WAL")
     shop.add("0000_a", "PRAGMA journal_mode;\nPRAGMA journal_mode=TRUNCATE;")
     assert "line 2" in failure(shop, ForbiddenStatement).message
+
+
+@pytest.mark.parametrize("pragma", ["page_size = 8192", "auto_vacuum = FULL", "auto_vacuum = 2"])
+def test_another_form_of_the_file_is_refused(shop: Workshop, pragma: str) -> None:
+    shop.execute("CREATE TABLE there(x)")
+    shop.add("0000_a", f"PRAGMA {pragma};")
+    assert "no effect inside a transaction" in failure(shop, ForbiddenStatement).message
 
 
 def test_an_unknown_request_to_the_guard_is_refused(shop: Workshop) -> None:

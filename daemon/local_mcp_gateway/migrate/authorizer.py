@@ -9,7 +9,7 @@ table that is not in that record may not lose a row.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -48,14 +48,16 @@ _CHOSEN_BY_GUARD = frozenset(
         "trusted_schema",
     }
 )
-CONNECTION_PRAGMAS = _CHOSEN_BY_GUARD | {"foreign_keys", "journal_mode"}
+FILE_SETTINGS = ("journal_mode", "page_size", "auto_vacuum")
+"""What the file keeps, and no transaction can change."""
+CONNECTION_PRAGMAS = _CHOSEN_BY_GUARD.union(FILE_SETTINGS, ("foreign_keys",))
 """What a file may set between COMMIT and BEGIN, since it changes no row."""
+AUTO_VACUUM = {"none": "0", "full": "1", "incremental": "2"}
+_IN_MEMORY = dict.fromkeys(FILE_SETTINGS, "memory")
 # May be read, not set; FTS3 reads the page size while it creates a table.
 _READABLE = frozenset(
     {
-        "journal_mode",
-        "page_size",
-        "auto_vacuum",
+        *FILE_SETTINGS,
         "page_count",
         "freelist_count",
         "max_page_count",
@@ -123,10 +125,13 @@ class Write(NamedTuple):
 class Authorizer:
     """Watches one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
 
-    def __init__(self, *, foreign_keys: bool = False, journal_mode: str = "memory") -> None:
+    def __init__(
+        self, *, foreign_keys: bool = False, settings: Mapping[str, str] = _IN_MEMORY
+    ) -> None:
         self.foreign_keys = foreign_keys
         """Whether foreign keys are enforced: then a DROP deletes first, with all actions on children."""
-        self._journal_mode = journal_mode
+        self._settings = settings
+        """The values of FILE_SETTINGS."""
         self.passed_over: list[str] = []
         """The PRAGMAs of this migration that have no effect: the guard decides them, or it is so already."""
         self.off = False
@@ -215,10 +220,14 @@ class Authorizer:
 
     def _passes_over(self, name: str, value: str | None) -> bool:
         """Return whether a PRAGMA is to have no effect, and record it."""
-        already = name == "journal_mode" and (value or "").lower() == self._journal_mode
-        # A copy or a replay has no journal of its own, so any mode is as good.
-        without = name == "journal_mode" and self._journal_mode in ("memory", "off")
-        if name not in _CHOSEN_BY_GUARD and (value is None or not (already or without)):
+        if name in FILE_SETTINGS:
+            asked = (value or "").lower()
+            already = self._settings[name] in (asked, AUTO_VACUUM.get(asked))
+            # A copy or a replay has no journal of its own, and its pages are nobody's: any value is as good.
+            without = self._settings["journal_mode"] in ("memory", "off")
+            if value is None or not (already or without):
+                return False
+        elif name not in _CHOSEN_BY_GUARD:
             return False
         if value is not None or name == "wal_checkpoint":
             self.passed_over.append(f"PRAGMA {name}" + (f" = {value}" if value else ""))
@@ -293,7 +302,7 @@ class Authorizer:
 def _reason_to_refuse_pragma(name: str, value: str | None) -> str | None:
     if name in ALLOWED_PRAGMAS or (value is None and name in _READABLE | _CHOSEN_BY_GUARD):
         return None
-    if name in ("journal_mode", "page_size", "auto_vacuum"):
+    if name in FILE_SETTINGS:
         return (
             f"PRAGMA {name} has no effect inside a transaction; put it into a file of its own with"
             " the first line `-- guard: no-transaction`"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import survive_power_cut
 from local_mcp_gateway.errors import ForbiddenStatement, VerificationFailed
+from local_mcp_gateway.migrate.authorizer import AUTO_VACUUM, FILE_SETTINGS
 from local_mcp_gateway.migrate.statement_errors import explain_failure
 from local_mcp_gateway.migrate.statements import accepted, pragma_name
 from local_mcp_gateway.sql import first_words, quote, tokens
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import Run
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.statements import Statement
-
-PRAGMAS = frozenset({"journal_mode", "page_size", "auto_vacuum"})
-_AUTO_VACUUM = {"NONE": "0", "FULL": "1", "INCREMENTAL": "2"}
 
 
 def run_without_transaction(connection: sqlite3.Connection, migration: Migration, run: Run) -> int:
@@ -81,7 +79,7 @@ def _require_settings(
             asked[rest[0]] = (rest[2], statement)
     for name, (value, statement) in asked.items():
         found = str(connection.execute(f"PRAGMA {name}").fetchone()[0]).upper()
-        if found not in (value, _AUTO_VACUUM.get(value) if name == "AUTO_VACUUM" else value):
+        if found not in (value, AUTO_VACUUM.get(value.lower()) if name == "AUTO_VACUUM" else value):
             raise ForbiddenStatement(
                 f"{migration.name}, line {statement.line}, statement {statement.number}: SQLite did not"
                 f" do it, {name.lower()} is still {found.lower()}.",
@@ -99,7 +97,7 @@ def checked_statements(migration: Migration) -> tuple[Statement, ...]:
         words = first_words(statement.text, 4)
         if words[:1] == ("VACUUM",) and "INTO" not in words:
             continue
-        if pragma_name(statement.text) in PRAGMAS:
+        if pragma_name(statement.text) in FILE_SETTINGS:
             continue
         raise ForbiddenStatement(
             f"{migration.name}, line {statement.line}, statement {statement.number}: a file without"
