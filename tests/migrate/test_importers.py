@@ -87,6 +87,26 @@ def test_dbmates_marks_are_taken_apart(tmp_path: Path) -> None:
     assert "migrate:down" in (tmp_path / "meta" / "adopted" / "20240101000000_a.sql").read_text()
 
 
+def test_dbmate_and_diesel_go_by_the_text_of_their_versions(tmp_path: Path) -> None:
+    dbmates, diesels = tmp_path / "dbmate", tmp_path / "diesel"
+    dbmates.mkdir()
+    write(dbmates, {f"{tag}.sql": "-- migrate:up\nSELECT 1;\n" for tag in ("9_c", "10_b", "1_a")})
+    found = [tag for tag, *_ in adopted(dbmates, FolderFormat.DBMATE)]
+    assert found == ["10_b", "1_a", "9_c"]  # as dbmate has it: `0` comes before `_`
+    for tag in ("9_c", "10_b", "1_a", "00000000000000_diesel_initial_setup", "2024-01-31-120000_d"):
+        (diesels / tag).mkdir(parents=True)
+        write(diesels / tag, {"up.sql": "SELECT 1;\n"})
+    found = [tag for tag, *_ in adopted(diesels, FolderFormat.DIESEL)]
+    assert [tag.rpartition("_")[2] for tag in found] == ["setup", "a", "b", "d", "c"]
+
+
+def test_a_file_that_dbmate_passes_over_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path, {"1_a.sql": "-- migrate:up\nSELECT 1;\n", "seed.sql": "DELETE FROM a;\n"})
+    with pytest.raises(UsageProblem, match=r"seed\.sql has no number in front, so dbmate"):
+        convert(tmp_path, FolderFormat.DBMATE, now_ms=NOW_MS)
+    assert not (tmp_path / "meta").exists()
+
+
 def test_gooses_marks_are_taken_apart(tmp_path: Path) -> None:
     write(
         tmp_path,

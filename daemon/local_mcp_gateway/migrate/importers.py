@@ -137,7 +137,7 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
         raise UsageProblem(
             f"There are no files in {path} that would need it.", hint="See `db status`."
         )
-    new = sorted((_read(file, form) for file in files), key=lambda file: in_order(file.tag))
+    new = sorted((_read(file, form) for file in files), key=lambda file: _place_of(file, form))
     entries = tuple(_entries(new, known, now_ms))
     for file in new:
         _place(path, file)
@@ -146,6 +146,17 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
     if entries:
         write_journal(path, entries)
     return Converted(entries, tuple(sorted(left_out)))
+
+
+def _place_of(file: NewFile, form: FolderFormat) -> tuple[bool, tuple[int, ...], str]:
+    """Return the sort key of a migration: dbmate and Diesel go by the text, the others by the number."""
+    match form:
+        case FolderFormat.DBMATE:
+            return False, (), file.source
+        case FolderFormat.DIESEL:
+            return False, (), file.tag.partition("_")[0].replace("-", "")
+        case _:
+            return in_order(file.tag)
 
 
 def _read_whole(file: Path) -> bytes:
@@ -187,6 +198,11 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
         return NewFile(file.name.removesuffix(".up.sql"), file.name, _read_whole(file))
     if form not in (FolderFormat.DBMATE, FolderFormat.GOOSE):
         return NewFile(file.stem, file.name, None)
+    if form is FolderFormat.DBMATE and not file.name[0].isdecimal():
+        raise UsageProblem(
+            f"{file.name} has no number in front, so dbmate has never applied it.",
+            hint="Give it one if it is a migration, or move it out of the folder.",
+        )
     text = _read_whole(file).decode(errors="surrogateescape")
     if form is FolderFormat.GOOSE and _ENVSUB.search(text):
         raise UsageProblem(
