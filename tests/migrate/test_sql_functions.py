@@ -10,6 +10,7 @@ import pytest
 
 from local_mcp_gateway.errors import ConfigProblem
 from local_mcp_gateway.migrate.sql_functions import ENTRY_POINTS, installed_functions, register
+from local_mcp_gateway.schema import missing_hint
 
 
 def answer_of(sql: str, functions: dict[str, object]) -> object:
@@ -24,6 +25,23 @@ def test_a_function_is_named_by_module_and_attribute() -> None:
 
 def test_a_callable_is_taken_as_it_is() -> None:
     assert answer_of("SELECT shout('a')", {"shout": str.upper}) == "A"
+
+
+def test_a_function_that_says_so_may_stand_in_an_index() -> None:
+    def plain(text: str) -> str:
+        return text.lower()
+
+    def same(text: str) -> str:
+        return text.lower()
+
+    same.deterministic = True  # type: ignore[attr-defined]
+    index = "CREATE TABLE t(a, b AS (%s(a))); CREATE INDEX i ON t(%s(a)) WHERE %s(a) > 'a'"
+    with closing(sqlite3.connect(":memory:")) as connection:
+        register(connection, {"plain": plain, "same": same})
+        with pytest.raises(sqlite3.OperationalError, match="non-deterministic") as caught:
+            connection.executescript(index.replace("%s", "plain"))
+        assert "deterministic = True" in str(missing_hint(str(caught.value)))
+        connection.executescript(index.replace("%s", "same"))
 
 
 @pytest.mark.parametrize("target", ["nowhere:x", "posixpath:nothing", "posixpath", "posixpath:sep"])

@@ -54,3 +54,11 @@ def test_hidden_files_of_editors_are_ignored(tmp_path: Path) -> None:
     folder = written(tmp_path / "s", a="CREATE TABLE t(x);")
     (folder / ".#a.sql").write_text("CREATE TABLE nonsense(")
     assert list(read_sql(folder).tables) == ["t"]
+
+
+def test_what_the_application_provides_is_to_be_registered(tmp_path: Path) -> None:
+    file = tmp_path / "schema.sql"
+    file.write_text("CREATE TABLE t(a CHECK (mine(a)));")
+    with pytest.raises(SchemaProblem, match=r"no such function: mine") as caught:
+        read_sql(file)
+    assert "[migrations.functions] mine =" in str(caught.value.hint)

@@ -63,9 +63,13 @@ def _offers(folder: str) -> bool:
 def register_functions(
     connection: sqlite3.Connection, functions: Mapping[str, Callable[..., object]]
 ) -> None:
-    """Make the functions callable in SQL on this connection, with any number of arguments."""
+    """Make the functions callable in SQL on this connection, with any number of arguments.
+
+    One with a true attribute `deterministic` may stand in an index or a generated column.
+    """
     for name, function in functions.items():
-        connection.create_function(name, -1, cast("Any", function))
+        same = bool(getattr(function, "deterministic", False))
+        connection.create_function(name, -1, cast("Any", function), deterministic=same)
 
 
 def register(

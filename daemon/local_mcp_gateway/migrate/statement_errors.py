@@ -32,9 +32,6 @@ _UNKNOWN_COLUMN = re.compile(r"has no column named (\S+)")
 _BINDINGS = ("Incorrect number of bindings", "You did not supply a value for binding")
 _SHOWN = 120
 """How many characters of a line, or of what SQLite quotes, are shown."""
-_FUNCTION = re.compile(r"no such function: (\S+)")
-_MODULE = re.compile(r"no such module: (\w+)")
-_COLLATION = re.compile(r"no such collation sequence: (\w+)")
 
 
 def explain_failure(
@@ -143,20 +140,6 @@ def _hint(message: str, sql: str) -> str | None:
         return "Write the value itself into the statement; the database is unchanged."
     if message == "cannot VACUUM from within a transaction":
         return "Put VACUUM into a file of its own with the first line `-- guard: no-transaction`."
-    if match := _MODULE.search(message):
-        return (
-            f"If a SQLite extension provides {match.group(1)}, name its file:"
-            ' `[migrations] extensions = ["/path/to/it"]`.'
-        )
-    if match := _COLLATION.search(message):
-        return (
-            f"If the application provides it, register it:"
-            f' `[migrations.collations] {match.group(1)} = "package.module:function"`.'
-        )
-    match = _FUNCTION.search(message)
-    if match:
-        return (
-            f"If the application provides {match.group(1)}(), register it:"
-            f' `[migrations.functions] {match.group(1)} = "package.module:function"`.'
-        )
-    return None
+    from local_mcp_gateway.schema import missing_hint  # only errors need it
+
+    return missing_hint(message)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.schema.pull import pull_module, pull_sql
     from local_mcp_gateway.schema.renames import Candidate, Renames, candidates, parse_renames
-    from local_mcp_gateway.schema.source import read_module, read_sql
+    from local_mcp_gateway.schema.source import missing_hint, read_module, read_sql
 else:
     __getattr__ = exports(
         __name__,
@@ -81,7 +81,7 @@ else:
         plan=("NotDerivable", "Plan", "derive_down", "make_plan", "schema_copy"),
         pull=("pull_module", "pull_sql"),
         renames=("Candidate", "Renames", "candidates", "parse_renames"),
-        source=("read_module", "read_sql"),
+        source=("missing_hint", "read_module", "read_sql"),
     )
 
 __all__ = [
@@ -115,6 +115,7 @@ __all__ = [
     "is_users",
     "kept_instead",
     "make_plan",
+    "missing_hint",
     "name_of",
     "parse_renames",
     "pull_module",

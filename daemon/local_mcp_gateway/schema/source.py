@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sqlite3
 import sys
 import traceback
@@ -38,6 +39,9 @@ _REFUSED = {
     sqlite3.SQLITE_CREATE_TEMP_INDEX,
 }
 _SUGGESTION = "Correct it and run the command again; nothing was written."
+_FUNCTION = re.compile(r"no such function: (\S+)")
+_MODULE = re.compile(r"no such module: (\w+)")
+_COLLATION = re.compile(r"no such collation sequence: (\w+)")
 
 
 class _Placed(NamedTuple):
@@ -104,9 +108,35 @@ def _run(connection: sqlite3.Connection, one: _Placed, *, final: bool) -> bool:
         first = one.sql.splitlines()[0][:80]
         why = "a schema has no other files and nothing temporary" if _denied(error) else error
         raise SchemaProblem(
-            f"{one.file}, line {one.line}: {why} in `{first}`.", hint=_SUGGESTION
+            f"{one.file}, line {one.line}: {why} in `{first}`.",
+            hint=missing_hint(str(error)) or _SUGGESTION,
         ) from None
     return True
+
+
+def missing_hint(message: str) -> str | None:
+    """Return what to do about an error of SQLite's that names what the application provides; None: another error."""
+    if match := _MODULE.search(message):
+        return (
+            f"If a SQLite extension provides {match.group(1)}, name its file:"
+            ' `[migrations] extensions = ["/path/to/it"]`.'
+        )
+    if match := _COLLATION.search(message):
+        return (
+            f"If the application provides it, register it:"
+            f' `[migrations.collations] {match.group(1)} = "package.module:function"`.'
+        )
+    if match := _FUNCTION.search(message):
+        return (
+            f"If the application provides {match.group(1)}(), register it:"
+            f' `[migrations.functions] {match.group(1)} = "package.module:function"`.'
+        )
+    if "non-deterministic functions prohibited" in message:
+        return (
+            "If yours always gives the same for the same arguments, say so beside its definition:"
+            " `function.deterministic = True`."
+        )
+    return None
 
 
 def _shadow_tables(statements: Sequence[_Placed], prepare: Prepare | None) -> set[str]:
