@@ -155,7 +155,7 @@ def test_a_backup_folder_that_is_a_file_is_named(
     tmp_path: Path, back_up: Callable[..., Backup]
 ) -> None:
     (tmp_path / "taken").write_text("")
-    with pytest.raises(BackupFailed, match="Cannot write a backup into"):
+    with pytest.raises(BackupFailed, match="taken is not a folder"):
         back_up(folder=tmp_path / "taken")
 
 

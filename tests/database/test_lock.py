@@ -308,3 +308,33 @@ def test_a_pipe_in_the_place_of_a_database_that_was_locked_before_is_named(tmp_p
     os.mkfifo(database)
     with pytest.raises(DatabasePathProblem, match="is a named pipe, not a database file"):
         DatabaseLock(database).__enter__()
+
+
+def test_a_name_that_leaves_no_room_for_those_of_its_backups_is_refused(tmp_path: Path) -> None:
+    longest = tmp_path / ("é" * 48 + ".db")
+    with DatabaseLock(longest.with_name(f"x{longest.name}")):
+        pass
+    with (
+        pytest.raises(DatabasePathProblem, match="has 101 bytes; those of its backups"),
+        DatabaseLock(longest.with_name(f"xx{longest.name}")),
+    ):
+        pass
+    with pytest.raises(DatabasePathProblem), DatabaseLock(tmp_path / ("x" * 300)):
+        pass
+
+
+def test_a_folder_in_the_place_of_the_lock_file_is_to_be_moved(tmp_path: Path) -> None:
+    lock_path(tmp_path / "app.db").mkdir()
+    with pytest.raises(DatabasePathProblem, match=r"app\.db\.lock cannot .* folder") as caught:
+        DatabaseLock(tmp_path / "app.db").__enter__()
+    assert caught.value.hint == "Move it away and start again."
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_folder_in_the_place_of_a_file_of_sqlites_own_is_named(
+    tmp_path: Path, suffix: str
+) -> None:
+    Path(tmp_path, f"app.db{suffix}").mkdir()
+    with pytest.raises(DatabasePathProblem, match=f"{suffix} is a folder, in the place") as caught:
+        DatabaseLock(tmp_path / "app.db").__enter__()
+    assert caught.value.hint == "Move it away and start again."

@@ -160,6 +160,11 @@ def make_folder(folder: Path) -> None:
     """Create the backup folder (0700) if it is missing, durably; an existing one is left as it is."""
     if folder.is_dir():
         return
+    if folder.exists():
+        raise BackupFailed(
+            f"{folder} is not a folder, so no backup can be written into it.",
+            hint="Move it away, or give another with `[backup] folder`.",
+        )
     folder.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     flush(folder.parent)
 

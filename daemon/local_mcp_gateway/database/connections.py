@@ -412,6 +412,12 @@ def require_database_file(database: Path) -> None:
         try:
             require_file(path)
         except NotAFile as error:
+            if path != os.fspath(database):
+                raise DatabasePathProblem(
+                    f"{path} is {error.kind}, in the place of a file of SQLite's own.",
+                    hint="Move it away and start again.",
+                    path=str(database),
+                ) from None
             raise DatabasePathProblem(
                 f"{path} is {error.kind}, not a database file.",
                 hint="Give the file itself with --database or DATABASE_PATH.",

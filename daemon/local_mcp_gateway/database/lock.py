@@ -56,6 +56,8 @@ SHARED_BYTES = (0x4000_0002, 510)
 """What SQLite locks to read: first byte and length ("pending byte", os.h)."""
 _FIRST_PAUSE_S = 0.005
 _LONGEST_PAUSE_S = 0.05
+_LONGEST_NAME_BYTES = 100
+"""The name of a backup has the database's name, the time and a tag, and may have 255 bytes."""
 
 _BY_UNIT = (
     "It is the systemd service: `reload` applies changes in it; `service stop`, or"
@@ -108,6 +110,7 @@ class DatabaseLock:
 
     def __enter__(self) -> Self:
         """Take the lock, waiting at most `timeout_s`; raise LockHeld, naming the holder."""
+        _refuse_long_name(self.database)
         if not self._replaces and not self.path.exists():
             _refuse_other_files(self.database)
         self._descriptor = _open_lock_file(self.path, self.database)
@@ -340,6 +343,16 @@ def stamp(database: Path) -> dict[str, int] | None:
     }
 
 
+def _refuse_long_name(database: Path) -> None:
+    length = len(os.fsencode(database.name))
+    if length > _LONGEST_NAME_BYTES:
+        raise DatabasePathProblem(
+            f"The name of {database} has {length} bytes; those of its backups would be too long.",
+            hint=f"Give it a name of at most {_LONGEST_NAME_BYTES} bytes.",
+            path=str(database),
+        )
+
+
 def _refuse_other_files(database: Path) -> None:
     """Create no lock file next to foreign files: other programs use `/etc/passwd.lock` themselves."""
     require_database_file(database)
@@ -362,9 +375,12 @@ def _open_lock_file(path: Path, database: Path) -> int:
             path=str(database),
         ) from None
     except OSError as error:
+        writable = (
+            "Make the database's folder writable for this user, or give another with --database."
+        )
         raise DatabasePathProblem(
             f"The lock file {path} cannot be opened: {error.strerror}.",
-            hint="Make the database's folder writable for this user, or give another with --database.",
+            hint="Move it away and start again." if isinstance(error, NotAFile) else writable,
             path=str(database),
         ) from error
 
