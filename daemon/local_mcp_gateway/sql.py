@@ -263,7 +263,7 @@ def copied(sql: str) -> Copy | None:
 
 
 def renamed(sql: str) -> tuple[str, str] | None:
-    """Return (old, new) of `ALTER TABLE old RENAME TO new`, else None."""
+    """Return (old, new) of `ALTER TABLE old RENAME TO new`, else None; None for `temp.old` as well."""
     if "RENAME" not in sql.upper():
         return None
     found = list(tokens(sql))
@@ -271,6 +271,8 @@ def renamed(sql: str) -> tuple[str, str] | None:
     if words[:2] != ["ALTER", "TABLE"]:
         return None
     at = 4 if words[3:4] == ["."] else 2
+    if at == 4 and words[2] == "TEMP":
+        return None
     if words[at + 1 : at + 3] != ["RENAME", "TO"] or len(found) < at + 4:
         return None
     return found[at].identifier, found[at + 3].identifier

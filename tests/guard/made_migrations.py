@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from tests.schema.made import choose
 
 COLUMNS = {"a": "TEXT", "b": "INTEGER", "c": "TEXT"}
-KEYS = ("INTEGER PRIMARY KEY", "TEXT PRIMARY KEY NOT NULL", "", "composite", "WITHOUT ROWID")
+NUMBERED = "INTEGER PRIMARY KEY AUTOINCREMENT"
+KEYS = (
+    "INTEGER PRIMARY KEY",
+    NUMBERED,
+    "TEXT PRIMARY KEY NOT NULL",
+    "",
+    "composite",
+    "WITHOUT ROWID",
+)
+BY_NUMBER = ("INTEGER PRIMARY KEY", NUMBERED, "WITHOUT ROWID")
 INDEXES = {
     "": "",
     "plain": "CREATE INDEX by_c ON notes (c)",
@@ -85,7 +94,7 @@ class Database:
         found |= COLUMNS
         if self.conflict:
             found["b"] = f"INTEGER UNIQUE ON CONFLICT {self.conflict}"
-        if self.self_reference and self.key in ("INTEGER PRIMARY KEY", "WITHOUT ROWID"):
+        if self.self_reference and self.key in BY_NUMBER:
             found["up"] = "INTEGER REFERENCES notes (id)"
         if self.generated:
             found["g"] = f"TEXT AS (a || '!') {self.generated}"
@@ -109,7 +118,7 @@ class Database:
 
     def statements(self) -> list[str]:
         found = [self.table("notes", self.columns()), "CREATE TABLE log (text TEXT, kind INTEGER)"]
-        if self.kids == "by key" and self.key in ("INTEGER PRIMARY KEY", "WITHOUT ROWID"):
+        if self.kids == "by key" and self.key in BY_NUMBER:
             found.append("CREATE TABLE kids (n INTEGER REFERENCES notes (id) ON DELETE CASCADE)")
         elif self.kids == "by index" and self.index == "unique":
             found.append("CREATE TABLE kids (n INTEGER REFERENCES notes (b))")
@@ -166,6 +175,8 @@ class Migration:
     """Triggers and indexes that go on purpose."""
     actions: bool = False
     """It relies on the actions of foreign keys."""
+    adds: bool = False
+    """It adds rows of its own to `notes`."""
     replaces: bool = False
     """Rows are replaced by new ones, with rowids of their own."""
 
@@ -198,7 +209,7 @@ def databases(draw: Any) -> Database:
 
 COPIES = (
     *("whole",) * 10,
-    *("forgotten", "where", "limit", "column", "order", "star", "star", "upper"),
+    *("forgotten", "where", "limit", "column", "order", "star", "star", "upper", "seeded"),
 )
 SHAPES = ("default", "default", "add", "drop", "ignore", "replace", "not null")
 
@@ -215,6 +226,7 @@ def rebuilds(draw: Any, database: Database) -> Migration:
         again=("all", "all", "all", "triggers", "none"),
         views=("first", "first", "leave", "legacy"),
         accept=(False, False, False, True),
+        seeds=(1, 2, 3),
     )
     columns, gone = _reshaped(database.columns(), chosen["shape"])
     if chosen["copy"] == "order":
@@ -266,7 +278,11 @@ def rebuilds(draw: Any, database: Database) -> Migration:
     head, rows = "", False
     if chosen["accept"]:
         head, rows = "-- guard: accept loses_rows notes\n", True
-    return Migration((*first, *body, *again, *views), head=head, columns=frozenset(gone), rows=rows)
+    adds = chosen["copy"] == "seeded"
+    body += _seeds(chosen["seeds"]) if adds else []
+    return Migration(
+        (*first, *body, *again, *views), head=head, columns=frozenset(gone), rows=rows, adds=adds
+    )
 
 
 def _reshaped(columns: dict[str, str], shape: str) -> tuple[dict[str, str], set[str]]:
@@ -303,15 +319,24 @@ def _copy(
         values = [f"coalesce({name}, 'q')" if name == "c" else name for name in values]
     if rowid:
         names, values = ["rowid", *names], ["rowid", *values]
-    tail = {"where": " WHERE c IS NOT NULL", "limit": " LIMIT 2"}.get(chosen["copy"], "")
+    tail = {
+        "where": " WHERE c IS NOT NULL", "limit": " LIMIT 2", "seeded": " WHERE c IS NOT NULL"
+    }.get(chosen["copy"], "")  # fmt: skip
     return [
         f"INSERT INTO {target} ({', '.join(names)}) SELECT {', '.join(values)} FROM {source}{tail}"
     ]
 
 
+def _seeds(number: int) -> list[str]:
+    """Rows that the file adds after the copy."""
+    values = ((100 + n, f"'s{n}'", 1_000 + n) for n in range(number))
+    return [f"INSERT INTO notes (id, a, b) VALUES ({i}, {a}, {b})" for i, a, b in values]
+
+
 SMALL = (
     Migration(("ALTER TABLE notes ADD COLUMN extra TEXT",)),
     Migration(("ALTER TABLE notes RENAME COLUMN b TO bb",), columns=frozenset({"b"})),
+    Migration(("ALTER TABLE notes RENAME COLUMN c TO cc",), columns=frozenset({"c"})),
     Migration(("ALTER TABLE notes DROP COLUMN c",), columns=frozenset({"c"})),
     Migration(("ALTER TABLE notes RENAME TO papers",), renamed="papers"),
     Migration(("DROP TABLE notes",), rows=True),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.errors import VerificationFailed
+from local_mcp_gateway.errors import MigrationFailed, VerificationFailed
 from local_mcp_gateway.guard import GuardPolicy
 from tests.guard.test_guard import Heard, start
 from tests.harness import Place
@@ -65,6 +65,26 @@ def test_a_broken_view_is_refused_with_and_without_a_rehearsal(notes: Place, reh
     start(notes)
     notes.folder.add("drop", "DROP TABLE notes")
     refused(notes, "The view texts cannot be read", GuardPolicy(rehearse=rehearse))
+
+
+@EVERY_WAY
+def test_statements_in_a_comment_that_never_ends_are_not_passed_over(
+    notes: Place, rehearse: Any
+) -> None:
+    notes.folder.add("two", "CREATE TABLE two (x); /* and\nCREATE TABLE three (x);")
+    message = "line 1: a comment begins here and never ends"
+    before = notes.content()
+    with pytest.raises(MigrationFailed, match=message):
+        start(notes, policy=GuardPolicy(rehearse=rehearse))
+    assert notes.content() == before
+
+
+def test_in_a_new_database_a_comment_that_never_ends_is_only_told(place: Place) -> None:
+    place.folder.add("two", "CREATE TABLE two (x); /* and\nCREATE TABLE three (x);")
+    heard = Heard()
+    start(place, emit=heard)
+    (told,) = [fields for event, fields in heard.events if event == "guard.hazard_found"]
+    assert told["kind"] == "unclosed_comment"
 
 
 def test_values_that_a_rebuild_changes_are_told(notes: Place) -> None:

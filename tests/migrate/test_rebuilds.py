@@ -187,6 +187,17 @@ def test_rows_that_are_put_in_besides_do_not_stand_for_rows_that_are_lost(
     assert message.startswith("Table t had 2 rows and has 1 of them after its rebuild in 0001_b")
 
 
+@pytest.mark.parametrize("temporary", ["", "TEMP"])
+def test_nor_where_the_rows_are_taken_out_and_put_in_again(shop: Workshop, temporary: str) -> None:
+    shop.add(
+        "0000_a", "CREATE TABLE t(k TEXT PRIMARY KEY, v); INSERT INTO t VALUES ('a', 1), ('b', 2);"
+    )
+    shop.apply()
+    out = f"CREATE {temporary} TABLE kept AS SELECT * FROM t; DROP TABLE t; CREATE TABLE t(k TEXT PRIMARY KEY, v);"
+    back = "INSERT INTO t SELECT * FROM kept WHERE v > 1; DROP TABLE kept; INSERT INTO t VALUES ('c', 3);"
+    assert "had 2 rows and has 1 of them" in refused(shop, out + back, "loses_rows t")
+
+
 def test_rows_that_a_join_multiplies_do_not_stand_for_rows_that_are_lost(notes: Workshop) -> None:
     notes.add(
         "0001_tags", "CREATE TABLE tags AS SELECT 1 AS note UNION ALL SELECT 1 UNION ALL SELECT 4;"
@@ -255,6 +266,26 @@ def test_values_that_an_update_changes_are_its_own_matter(notes: Workshop, updat
     notes.add("0001_b", rebuild(SAME, copy, after=after))
     _, told = notes.apply()
     assert told == ()
+
+
+def test_values_that_a_trigger_changes_in_the_copy_are_told(notes: Workshop) -> None:
+    trigger = "CREATE TRIGGER t AFTER INSERT ON __new BEGIN UPDATE __new SET body = 'now'; END;"
+    copy = f"{trigger} INSERT INTO __new SELECT * FROM notes"
+    notes.add("0001_b", rebuild(SAME, copy))
+    _, (told,) = notes.apply()
+    assert (told.kind, told.object) == ("changes_values", "notes.body")
+
+
+def test_a_temporary_table_of_the_same_name_is_another_table(notes: Workshop) -> None:
+    notes.add("0001_a", "CREATE TRIGGER t AFTER INSERT ON notes BEGIN SELECT 1; END;")
+    notes.apply()
+    temporary = (
+        "CREATE TEMP TABLE notes AS SELECT * FROM main.notes; ALTER TABLE temp.notes RENAME TO n;"
+    )
+    notes.add("0002_b", f"{temporary} DELETE FROM n; DROP TABLE n;")
+    _, told = notes.apply()
+    assert told == ()
+    assert notes.rows("SELECT count(*) FROM notes") == [(3,)]
 
 
 @pytest.mark.parametrize(

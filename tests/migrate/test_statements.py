@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.migrate.statements import BREAKPOINT, Statement, split
+from local_mcp_gateway.migrate.statements import BREAKPOINT, Statement, split, unclosed_comment
 from local_mcp_gateway.sql import renamed, tokens
 
 
@@ -156,3 +156,20 @@ def test_the_renaming_of_a_table_is_recognised(sql: str, expected: tuple[str, st
 def test_a_thousand_statements_take_no_quadratic_time() -> None:
     body = "".join(f"INSERT INTO t VALUES ({n}, 'trigger');\n" for n in range(3000))
     assert list(split(body))[-1] == Statement("INSERT INTO t VALUES (2999, 'trigger');", 3000, 3000)
+
+
+@pytest.mark.parametrize(
+    ("sql", "line"),
+    [
+        ("SELECT 1;\n/* two\nSELECT 2;\n", 2),
+        ("SELECT 1; /* a */ /*/ SELECT 2;", 1),
+        ("SELECT 1; /* the end", None),
+        ("SELECT '/* not one;'; -- /* nor this;\nSELECT 2;", None),
+        ("/* a; b */ SELECT 1; /* c; */", None),
+        ("SELECT 1;", None),
+    ],
+)
+def test_a_comment_that_never_ends_is_found_if_statements_are_in_it(
+    sql: str, line: int | None
+) -> None:
+    assert unclosed_comment(sql) == line

@@ -146,6 +146,8 @@ class Authorizer:
         """The table that the running statement drops, while foreign keys are on."""
         self.updated: set[tuple[str, str]] = set()
         """(table, column) of every value changed since BEGIN, folded: no action of ON UPDATE was run."""
+        self.assigned: set[tuple[str, str]] = set()
+        """Those of them that an UPDATE of the file itself changed, not a trigger's."""
         self.written: set[str] = set()
         """Every table with a row inserted, changed or deleted since BEGIN, under all its names; folded."""
         self.writes: set[Write] | None = None
@@ -188,9 +190,8 @@ class Authorizer:
         self.changes.append(Change("rename", old, new))
         if fold(old) in self.written:
             self.written.add(fold(new))
-        self.updated |= {
-            (fold(new), column) for table, column in self.updated if table == fold(old)
-        }
+        for known in (self.updated, self.assigned):
+            known |= {(fold(new), column) for table, column in known if table == fold(old)}
 
     def decide(
         self,
@@ -271,6 +272,8 @@ class Authorizer:
         """Record which rows, values or definitions the statement changes."""
         if action == sqlite3.SQLITE_UPDATE:
             self.updated.add((fold(first or ""), fold(second or "")))
+            if not nested:
+                self.assigned.add((fold(first or ""), fold(second or "")))
         if self.writes is None:
             return
         if action == sqlite3.SQLITE_UPDATE:

@@ -20,7 +20,7 @@ from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, Verifi
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.sequences import keep_sequences
-from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild
+from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild, unclosed_comment
 from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
 from local_mcp_gateway.sql import quote
 
@@ -181,6 +181,21 @@ def find_kept(connection: sqlite3.Connection, statement: Statement) -> Hazard | 
     return kept_instead(connection, statement.text)
 
 
+def find_unclosed(migration: Migration) -> MigrationFailed | None:
+    """Return the refusal of a file with statements in a comment that never ends: they would not run."""
+    line = unclosed_comment(migration.sql)
+    if line is None:
+        return None
+    return MigrationFailed(
+        f"{migration.name}, line {line}: a comment begins here and never ends, so the statements after it"
+        " would not run.",
+        hint="End it with `*/`, or take it out.",
+        tag=migration.tag,
+        file=migration.name,
+        line=line,
+    )
+
+
 def watch_rebuilds(connection: sqlite3.Connection, limit: int, run: Run) -> Rebuilds:
     """Return the comparison of rebuilt tables, which reports tables that are too large for it."""
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
@@ -217,9 +232,14 @@ class _Live(Observer):
         self._refuse = refuse
 
     def before_migration(self, migration: Migration) -> None:
-        """Report that a migration begins."""
+        """Report that a migration begins, and a comment in it that never ends."""
         self._run.progress(f"apply {migration.tag}", self._begun, self._total)
         self._begun += 1
+        found = find_unclosed(migration) if self._quotes else None
+        if found is not None:
+            if self._refuse:
+                raise found
+            _report(self._run, migration.tag, "unclosed_comment", migration.name, found.message)
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
@@ -305,9 +325,11 @@ class HazardWatch(Observer):
         """The schema after the previous migration, if it was inspected."""
 
     def before_migration(self, migration: Migration) -> None:
-        """Report that a migration begins."""
+        """Report that a migration begins; refuse a comment in it that never ends."""
         self._run.progress(f"rehearse {migration.tag}", self._begun, len(self._migrations))
         self._begun += 1
+        if (found := find_unclosed(migration)) is not None:
+            raise found
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement

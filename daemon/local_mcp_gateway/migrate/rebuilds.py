@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.statements import Statement
+    from local_mcp_gateway.sql import Copy
 
 
 class DataChange(NamedTuple):
@@ -51,13 +52,12 @@ class DataChange(NamedTuple):
     """The migration with the statement."""
 
 
-class _Filled(NamedTuple):
-    """A table that the file has created, at the moment when it drops another one."""
+class _Larger(NamedTuple):
+    """A table that the file has created and that has more rows than the one that it drops."""
 
     name: str
     changes: int
     """How many changes there had been."""
-    rows: int
     missing: int
     """How many rows of the dropped one it has not, by their primary key."""
 
@@ -65,10 +65,10 @@ class _Filled(NamedTuple):
 class _Dropped(NamedTuple):
     sql: str
     contents: Contents
-    updated: AbstractSet[tuple[str, str]]
+    assigned: AbstractSet[tuple[str, str]]
     """Which columns statements had written by then."""
     rowid_users: tuple[str, ...]
-    filled: tuple[_Filled, ...]
+    larger: tuple[_Larger, ...]
 
 
 class _Copied(NamedTuple):
@@ -80,6 +80,8 @@ class _Copied(NamedTuple):
     """Those that it fills, folded; None: all of them."""
     creates: bool
     """It is CREATE TABLE … AS."""
+    rows: int
+    """How many rows the table had then, if the file has created it."""
 
 
 class Rebuilds:
@@ -105,6 +107,8 @@ class Rebuilds:
         self._tables: list[str] = []
         self._dropped: dict[str, _Dropped] = {}
         self._copied: list[_Copied] = []
+        self._copying: Copy | None = None
+        """What the running statement copies."""
         self._virtual: dict[str, Stored] = {}
         """The virtual tables that were dropped, by the names that they had before the file."""
 
@@ -113,6 +117,7 @@ class Rebuilds:
         self._sql, self._authorizer = sql, authorizer
         self._objects, self._tables = (), []
         self._dropped, self._copied, self._virtual = {}, [], {}
+        self._copying = None
         if may_rebuild(sql):
             self._objects = read_objects(self._connection)
             self._tables = _ordinary(self._objects)
@@ -121,28 +126,46 @@ class Rebuilds:
         """Take the checksums of a table that the statement drops; note what it copies."""
         if not self._objects:
             return
+        self._end_copy()
         if (name := dropped(statement.text)) is not None:
             self._sum_up(fold(name))
-        elif (copy := copied(statement.text)) is not None:
-            named = None if copy.columns is None else frozenset(fold_all(copy.columns))
-            at = len(self._authorizer.changes)
-            self._copied.append(_Copied(fold(copy.table), at, named, copy.creates))
+        else:
+            self._copying = copied(statement.text)
+
+    def _end_copy(self) -> None:
+        """Note what the last statement has copied."""
+        copy, self._copying = self._copying, None
+        if copy is None:
+            return
+        named = None if copy.columns is None else frozenset(fold_all(copy.columns))
+        with self._authorizer.suspended():
+            new = next((one for one in self._created() if fold(one) == fold(copy.table)), None)
+            rows = 0 if new is None else _count(self._connection, new)
+        at = len(self._authorizer.changes)
+        self._copied.append(_Copied(fold(copy.table), at, named, copy.creates, rows))
+
+    def _created(self) -> list[str]:
+        """Return the tables that the file has created so far."""
+        so_far = Lineage(fold_all(self._tables), self._authorizer.changes)
+        there = {fate.now for fate in so_far.fates().values() if not fate.dropped}
+        return [one for one in _ordinary(read_objects(self._connection)) if fold(one) not in there]
 
     def compare(self, step: Step) -> None:
         """Compare each rebuilt table with what was dropped; raises VerificationFailed."""
+        self._end_copy()
         for name, stored in self._virtual.items():
             with self._authorizer.suspended():
                 self._compare_virtual(step, name, stored)
         if not self._dropped:
             return
         lineage = Lineage(fold_all(self._tables), step.changes)
-        updated = self._authorizer.updated
+        assigned = self._authorizer.assigned
         with self._authorizer.suspended():
             for table in self._tables:
                 fate = lineage.fate(table)
                 old = self._dropped.get(fate.last_name)
                 if fate.rebuilt and old is not None and not fate.deleted_from:
-                    self._compare(step, table, fate, old, updated - old.updated)
+                    self._compare(step, table, fate, old, assigned - old.assigned)
 
     def _sum_up(self, name: str) -> None:
         """Sum a table up that is about to be dropped; only the first of this name, which has the rows."""
@@ -165,20 +188,17 @@ class Rebuilds:
                 from local_mcp_gateway.migrate.rowids import rowid_users
 
                 users = rowid_users(self._connection, self._objects, was, table)
-            there = {fate.now for fate in so_far.fates().values() if not fate.dropped}
-            new = [one for one in _ordinary(objects) if fold(one) not in there]
-            filled = tuple(self._filled(one, contents) for one in new)
-            updated = frozenset(self._authorizer.updated)
-            self._dropped[name] = _Dropped(found.sql, contents, updated, users, filled)
+            larger = tuple(self._larger(contents))
+            assigned = frozenset(self._authorizer.assigned)
+            self._dropped[name] = _Dropped(found.sql, contents, assigned, users, larger)
 
-    def _filled(self, table: str, old: Contents) -> _Filled:
-        """Count what a table that the file has created holds so far."""
-        source = f"main.{quote(table)}"
-        (rows,) = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()
-        missing = 0
-        if rows > old.rows:
-            missing = count_missing(self._connection, old.shape, shape_of(self._connection, table))
-        return _Filled(fold(table), len(self._authorizer.changes), rows, missing)
+    def _larger(self, old: Contents) -> Iterator[_Larger]:
+        """Compare the tables that have more rows than the one that is dropped."""
+        for table in self._created():
+            if _count(self._connection, table) > old.rows:
+                new = shape_of(self._connection, table)
+                missing = count_missing(self._connection, old.shape, new)
+                yield _Larger(fold(table), len(self._authorizer.changes), missing)
 
     def _original_name(self, name: str) -> str:
         """Return the name that a table had before the file."""
@@ -187,7 +207,7 @@ class Rebuilds:
                 name = fold(change.table)
         return name
 
-    def _final_name(self, one: _Filled | _Copied) -> str:
+    def _final_name(self, one: _Larger | _Copied) -> str:
         """Return the name that a table has after the file."""
         name = one.name
         for change in self._authorizer.changes[one.changes :]:
@@ -201,12 +221,12 @@ class Rebuilds:
         table: str,
         fate: Fate,
         old: _Dropped,
-        updated: AbstractSet[tuple[str, str]],
+        assigned: AbstractSet[tuple[str, str]],
     ) -> None:
         was = old.contents
         now = read_contents(self._connection, fate.now or table, limit=self._limit)
         name = fold(now.shape.name)
-        written = {column for one, column in updated if one == name}
+        written = {column for one, column in assigned if one == name}
         common = [key for key in now.columns if key in was.columns and key not in written]
         changed = [key for key in common if now.columns[key].values != was.columns[key].values]
         taken = self._rows_taken(old, now)
@@ -238,10 +258,14 @@ class Rebuilds:
     def _rows_taken(self, old: _Dropped, now: Contents) -> int:
         """Return how many rows of the old table the new one can have, at most."""
         name = fold(now.shape.name)
-        filled = next((f for f in old.filled if f.rows and self._final_name(f) == name), None)
-        if filled is None:
-            return min(now.rows, old.contents.rows)
-        return min(now.rows, filled.rows, old.contents.rows - filled.missing)
+        taken = min(now.rows, old.contents.rows)
+        copies = [one.rows for one in self._copied if one.rows and self._final_name(one) == name]
+        for copied_rows in copies[-1:]:
+            taken = min(taken, copied_rows)
+        for one in old.larger:
+            if self._final_name(one) == name:
+                taken = min(taken, old.contents.rows - one.missing)
+        return taken
 
     def _not_accepted(self, table: str, keys: Iterable[str]) -> Iterator[str]:
         """Yield the columns that no file allows to have other values."""
@@ -354,8 +378,7 @@ class Rebuilds:
         content = read_code(found.name, found.sql).content
         loses = not self.accepts.isdisjoint((accepted("loses_rows", name), "deletes_data"))
         if content is not None:
-            source = f"main.{quote(content)}"
-            (rows,) = self._connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+            rows = _count(self._connection, content)
             if now.rows < min(was.rows, rows) and not loses:
                 raise _not_filled(found.name, now.rows, rows, step.tag)
         elif now.rows < was.rows:
@@ -373,6 +396,11 @@ class Rebuilds:
                 table=found.name,
                 tag=step.tag,
             )
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    (rows,) = connection.execute(f"SELECT count(*) FROM main.{quote(table)}").fetchone()
+    return int(rows)
 
 
 def _ordinary(objects: Iterable[Object]) -> list[str]:

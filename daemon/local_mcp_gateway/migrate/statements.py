@@ -63,6 +63,17 @@ def _is_whole(content: bytes) -> bool:
     return bool(text) and (sqlite3.complete_statement(text) or text.endswith(BREAKPOINT))
 
 
+def unclosed_comment(sql: str) -> int | None:
+    """Return the line of a comment that never ends and has statements in it, which SQLite passes over."""
+    if "/*" not in sql:
+        return None
+    for match in _STOP.finditer(sql):
+        comment = match.group()
+        if comment.startswith("/*") and not comment.endswith("*/", 2) and ";" in comment:
+            return sql.count("\n", 0, match.start()) + 1
+    return None
+
+
 def split(sql: str) -> Iterator[Statement]:
     """Yield the statements of a file in order; pieces without a token are left out."""
     may_hold_trigger = "trigger" in sql.lower()
@@ -178,8 +189,7 @@ def expand_alter_column(
 def may_rebuild(sql: str) -> bool:
     """Tell whether a text may put a new table in the place of an old one."""
     upper = sql.upper()
-    replaces = "DROP" in upper and ("CREATE" in upper or "RENAME" in upper)
-    return replaces or may_alter_column(sql)
+    return ("DROP" in upper and "CREATE" in upper) or may_alter_column(sql)
 
 
 NAMED = frozenset(
