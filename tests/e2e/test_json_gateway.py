@@ -67,10 +67,10 @@ CLOCK = OPTIONS | {
 
 def add_both(place: Place, said: Said) -> None:
     web = ("web", "--url", "http://127.0.0.1:9/mcp", "--header", "X-Key=secret")
-    assert said(place, "server add", *web) == WEB
+    assert said(place, "server add", *web) == WEB | {"test": None}
     clock = ("clock", "--profile", "daily", "--env", "TOKEN=t", "--cwd", "/")
     command = ("--", "clock-command", "--zone", "UTC")
-    assert said(place, "server add", *clock, *command) == CLOCK
+    assert said(place, "server add", *clock, *command) == CLOCK | {"test": None}
 
 
 def test_servers_are_described_as_they_are_stored(shipped: Place, said: Said) -> None:

@@ -26,7 +26,7 @@ def test_no_call_is_refused_in_a_start_with_a_slow_migration_or_in_restarts(
     installed.allow_gates()
     installed.run("service", "install", "--socket")
     server = (sys.executable, str(SERVERS / "plain.py"))
-    installed.run("server", "add", "plain", "--profile", "p", "--", *server)
+    installed.run("server", "add", "plain", "--no-test", "--profile", "p", "--", *server)
     installed.systemctl("stop", UNIT)
     tag = installed.add_gated_migration("slow")
 
@@ -49,7 +49,7 @@ def test_no_call_is_lost_while_a_reload_applies_a_migration(installed: Installed
     installed.allow_gates()
     installed.run("service", "install")
     server = (sys.executable, str(SERVERS / "plain.py"))
-    installed.run("server", "add", "plain", "--profile", "p", "--", *server)
+    installed.run("server", "add", "plain", "--no-test", "--profile", "p", "--", *server)
     later = installed.add_gated_migration("later")
 
     load = Load(installed.port, CLIENTS)

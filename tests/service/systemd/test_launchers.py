@@ -63,7 +63,7 @@ def uvx(pytestconfig: pytest.Config, installed: Installed) -> str:
 
 
 def test_a_server_started_by_npx_answers(patient: Installed, npx: str) -> None:
-    patient.run("server", "add", "memory", "--", npx, "--yes", MEMORY)
+    patient.run("server", "add", "memory", "--no-test", "--", npx, "--yes", MEMORY)
     graph = json.loads(patient.run("call", "read_graph").stdout)
     assert graph == {"entities": [], "relations": []}
     assert (patient.home / ".npm" / "_npx").is_dir()
@@ -72,7 +72,18 @@ def test_a_server_started_by_npx_answers(patient: Installed, npx: str) -> None:
 def test_a_server_started_by_uvx_answers(patient: Installed, uvx: str) -> None:
     python = os.path.realpath(sys.executable)
     where = [f"--env={name}={os.environ[name]}" for name in OF_THE_MACHINE if name in os.environ]
-    patient.run("server", "add", "clock", *where, "--", uvx, "--python", python, "mcp-server-time")
+    patient.run(
+        "server",
+        "add",
+        "clock",
+        "--no-test",
+        *where,
+        "--",
+        uvx,
+        "--python",
+        python,
+        "mcp-server-time",
+    )
     told = json.loads(patient.run("call", "get_current_time", "timezone=UTC").stdout)
     assert told["timezone"] == "UTC"
     assert Path(patient.home, ".cache", "uv").is_dir()

@@ -338,10 +338,10 @@ def test_the_hardening_takes_effect_and_upstream_servers_still_run(installed: In
     # What npx, uvx and pipx do in a home that has never seen them.
     writes = "mkdir -p ~/.npm/_cacache ~/.cache/uv ~/.local/share/uv && exec "
     shell = ("sh", "-c", f"{writes} {sys.executable} -m mcp_server_time")
-    installed.run("server", "add", "caching", "--", *shell)
+    installed.run("server", "add", "caching", "--no-test", "--", *shell)
     assert installed.run("server", "test", "caching").code == 0
     probe = "import pathlib; pathlib.Path('/etc/by-the-gateway').write_text('x')"
-    installed.run("server", "add", "bad", "--", sys.executable, "-c", probe)
+    installed.run("server", "add", "bad", "--no-test", "--", sys.executable, "-c", probe)
     assert installed.run("server", "test", "bad", check=False).code == 1
     assert not Path("/etc/by-the-gateway").exists()
 
@@ -360,7 +360,7 @@ def test_a_server_gets_its_token_through_restarts_and_through_the_credential(
 
     assert f"created    {key}" in installed.run("service", "install").stdout
     command = ("--", sys.executable, str(plain))
-    installed.run("server", "add", "github", "--env", "TOKEN=hunter2", *command)
+    installed.run("server", "add", "github", "--no-test", "--env", "TOKEN=hunter2", *command)
     assert token() == "hunter2"
     served = installed.run("call", "pid").stdout
     installed.run("secrets", "rotate")
@@ -396,7 +396,7 @@ def test_the_unit_as_it_is_shipped_starts_without_a_key_and_a_command_makes_the_
     installed.systemctl("daemon-reload")
     installed.systemctl("start", UNIT)
     assert not key.exists()
-    installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
+    installed.run("server", "add", "a", "--no-test", "--env", "TOKEN=x", "--", sys.executable)
     installed.systemctl("restart", UNIT)
     key.unlink()  # what systemd has loaded at the start is enough
     shown = installed.run("server", "show", "a", "--secrets", "--json").json()
@@ -410,7 +410,7 @@ def test_a_drop_in_may_load_the_key_from_elsewhere(installed: Installed) -> None
     (installed.home / ".config/local-mcp-gateway.key").unlink()
     installed.limit(f"LoadCredential=secrets.key:{elsewhere}")
     installed.systemctl("restart", UNIT)
-    installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
+    installed.run("server", "add", "a", "--no-test", "--env", "TOKEN=x", "--", sys.executable)
     assert installed.run("secrets", "seal", "--json").json()["key"] == key_id(elsewhere)
     assert not (installed.home / ".config/local-mcp-gateway.key").exists()
 
@@ -426,7 +426,9 @@ def test_a_gateway_that_may_not_write_the_key_has_the_command_make_it(
     installed.systemctl("stop", UNIT)
     key.unlink()
     installed.systemctl("start", UNIT)
-    added = installed.run("server", "add", "a", "--env", "TOKEN=x", "--", sys.executable)
+    added = installed.run(
+        "server", "add", "a", "--no-test", "--env", "TOKEN=x", "--", sys.executable
+    )
     assert "secrets.key_created" in added.stderr
     installed.systemctl("restart", UNIT)
     if " " not in name:  # systemd has loaded it
