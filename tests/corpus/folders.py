@@ -65,7 +65,10 @@ FOLDERS = (
         schema="8a74cafb49e9be43092c1107f53d7f4c1176c749a101b54535aa2baf7f219c3e",
         ledger="2ba19ba079ec3ff51983091c3e5d3944875b5763cace20968b92a0abd6719e39",
         misfits=("0013_previous_dormammu",),
-        accepts=(("0009_strong_marten_broadcloak", "accept drops_index eval_result_eval_id_idx"),),
+        accepts=(
+            ("0009_strong_marten_broadcloak", "accept drops_constraints eval_results"),
+            ("0009_strong_marten_broadcloak", "accept drops_index eval_result_eval_id_idx"),
+        ),
     ),
     RealFolder(
         "inkeep-agents-core",
