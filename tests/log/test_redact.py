@@ -29,7 +29,7 @@ from local_mcp_gateway.log import (
     secrets_in,
     secrets_in_url,
 )
-from local_mcp_gateway.log.redact import SHORTEST, _Known, is_secret_key
+from local_mcp_gateway.log.redact import PART, _Known, is_secret_key
 from tests.harness import DEADLINE_S
 
 
@@ -249,7 +249,7 @@ def test_any_known_value_is_hidden_and_nothing_else_is_lost(value: str, around: 
     known = _Known()
     known.add([value])
     for written in (value, json.dumps(value)[1:-1], quote(value.encode(), safe="")):
-        if value.strip() and len(value.strip()) >= SHORTEST:
+        if len(value.strip()) >= PART:  # a shorter one is hidden as a word only
             assert value.strip() not in known.hide(f"{around}{written}{around}")
     assert known.hide("nothing of it") == "nothing of it"
 
