@@ -77,6 +77,15 @@ def test_a_backup_is_made_listed_and_verified(browser: Browser) -> None:
     assert "is intact" in page.words
 
 
+def test_what_a_person_is_told_is_not_taken_by_a_page_that_asks_for_itself_again(
+    browser: Browser,
+) -> None:
+    reply = browser.post("/studio/migrations/backups")
+    asked = browser.get(reply.headers["location"], X_Requested_With="fetch")
+    assert "Made and verified" not in asked.words
+    assert "Made and verified" in browser.page(reply.headers["location"]).words
+
+
 def test_a_restore_wants_the_name_and_brings_the_backup_back(
     browser: Browser, running: Running
 ) -> None:

@@ -194,7 +194,7 @@ class Studio:
             "powers": self.powers,
             "version": __version__,
             "form_token": visit.session.form_token,
-            "notice": visit.session.take_notice(),
+            "notice": None if visit.request.by_script else visit.session.take_notice(),
             "theme": _theme_of(visit.request),
             "groups": self._groups(await self.waiting()),
             "here": (visit.request.parts or ("",))[0],

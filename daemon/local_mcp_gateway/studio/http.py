@@ -69,6 +69,11 @@ class Request:
         return tuple(map(unquote, self.path.split("/")[2:]))
 
     @property
+    def by_script(self) -> bool:
+        """Return whether a page that is open asks for itself again."""
+        return "x-requested-with" in self.headers
+
+    @property
     def host(self) -> str:
         """Return the `Host` header in lower case."""
         return self.headers.get("host", "").lower()

@@ -4,6 +4,9 @@ const $ = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable]");
 
+// What a person is told after a form is for the page that follows, and not for one that asks behind it.
+const ask = (method) => fetch(location.href, { method, headers: { "X-Requested-With": "fetch" } }).catch(() => null);
+
 // --- copying, sending, waiting ------------------------------------------------------------------
 document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
@@ -75,7 +78,7 @@ async function swap(kinds, force = false) {
   if (!wanted.length) return;
   swapping = true;
   try {
-    const response = await fetch(location.href).catch(() => null);  // the stream says that it is lost
+    const response = await ask("GET");  // the stream says that it is lost
     if (response?.status === 401) out();
     if (!response?.ok) return;
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
@@ -125,7 +128,7 @@ function listen(source) {
   const lost = async ({ target }) => {
     say("warn", "lost, trying again");
     if (target.readyState !== EventSource.CLOSED) return;  // the browser tries again by itself
-    const answer = await fetch(location.href, { method: "HEAD" }).catch(() => null);
+    const answer = await ask("HEAD");
     if (answer?.status === 401) out();
     else setTimeout(() => { if (target === stream && !document.hidden) follow(); }, 2000);
   };
