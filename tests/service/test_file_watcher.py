@@ -16,7 +16,7 @@ import pytest
 from watchfiles import Change, DefaultFilter
 
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking
+from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking, folder_state
 from tests.harness import DEADLINE_S, Place, clean_environment
 
 
@@ -179,3 +179,16 @@ def news(seen: Iterator[set[tuple[Change, str]]], name: str) -> None:
         ):
             return
     raise AssertionError(name)
+
+
+def test_a_text_that_is_changed_and_changed_back_is_another_state_of_the_folder(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "0000_one.sql"
+    file.write_text("SELECT 1;")
+    before = folder_state(tmp_path)
+    assert folder_state(tmp_path) == before
+    file.write_text("SELECT 2;")
+    file.write_text("SELECT 1;")
+    os.utime(file, ns=(0, before.files[0][2] + 1))  # the clock of a file may be slow
+    assert folder_state(tmp_path) != before

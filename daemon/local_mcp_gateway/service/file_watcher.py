@@ -10,12 +10,12 @@ inode, not the name: a folder that was deleted and recreated, as by a branch che
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -192,9 +192,12 @@ PATIENCE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class FolderState:
-    """A folder's content at one moment: each file's name and the hash of its bytes."""
+    """A folder at one moment: each file's name, the hash of its bytes, and when it was written, in ns.
 
-    files: tuple[tuple[str, str], ...]
+    With the time, what was changed and changed back in between is told from what stayed.
+    """
+
+    files: tuple[tuple[str, str, int], ...]
     unfinished: tuple[str, ...]
     """Files that are empty or whose last statement is not complete."""
 
@@ -206,11 +209,22 @@ NOTHING: Final = FolderState((), ())
 def folder_state(folder: Path) -> FolderState:
     """Read every file that decides what is applied: `*.sql` and the journal."""
     found = read_present([*folder.glob("*.sql"), *folder.glob("*/*.sql"), folder / JOURNAL])
-    contents = {str(path.relative_to(folder)): found[path] for path in sorted(found)}
+    files = {str(path.relative_to(folder)): path for path in sorted(found)}
     return FolderState(
-        tuple((name, hashlib.sha256(content).hexdigest()) for name, content in contents.items()),
-        unfinished({name: text for name, text in contents.items() if name != JOURNAL}),
+        tuple(
+            (name, sha256(found[path]).hexdigest(), written_at(path))
+            for name, path in files.items()
+        ),
+        unfinished({name: found[path] for name, path in files.items() if name != JOURNAL}),
     )
+
+
+def written_at(path: Path) -> int:
+    """Return when the file was written last, in nanoseconds; 0 if it is gone by now."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 async def wait_until_stable(folder: Path, known: frozenset[str] = frozenset()) -> FolderState:
@@ -222,7 +236,7 @@ async def wait_until_stable(folder: Path, known: frozenset[str] = frozenset()) -
         waited_s += PAUSE_S
         now = folder_state(folder)
         # An editor may be about to put a missing file back.
-        growing = now.unfinished or known - {name for name, _ in now.files}
+        growing = now.unfinished or known - {name for name, *_ in now.files}
         if now == before and (not growing or waited_s >= PATIENCE_S):
             return now
         if now != before:

@@ -96,7 +96,7 @@ class HotApply:
     @property
     def _known(self) -> frozenset[str]:
         """Return the files whose absence probably means an unfinished save."""
-        return frozenset(name for name, _ in self._seen.files if name != JOURNAL)
+        return frozenset(name for name, *_ in self._seen.files if name != JOURNAL)
 
     async def watch(self) -> None:
         """Apply each save until cancelled."""
