@@ -103,7 +103,6 @@ def operate(page: Page, manager: UserManager, folder: MigrationFolder) -> None:
     )
     time_server = ("--", sys.executable, "-m", "mcp_server_time")
     show(COMMAND, "server", "add", "time", "--env", "TOKEN=hunter2", *time_server)
-    show(COMMAND, "server", "test", "time")
     show(COMMAND, "server", "show", "time")
     page.say("A migration is added, and the service reloads. No request is lost.")
     tag = folder.add("add_tags", "CREATE TABLE tags (id INTEGER PRIMARY KEY, name TEXT NOT NULL)")
