@@ -138,6 +138,24 @@ def test_tab_enters_a_grid_once_and_arrows_move_in_it(page: Page) -> None:
     page.wait_for_url("**/studio/data/orders/row?key=*")
 
 
+def test_a_row_stands_upright_beside_the_grid_on_a_large_screen(page: Page) -> None:
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(PAGES["rows"])
+    page.locator("[data-grid] td[tabindex='0']").press(".")
+    detail = page.locator("#detail")
+    expect(detail.locator("h2")).to_have_text("Row 1")
+    page.keyboard.press("ArrowDown")
+    expect(detail.locator("h2")).to_have_text("Row 2")
+    page.locator("tbody tr").nth(4).locator("td").nth(1).click()
+    expect(detail.locator("h2")).to_have_text("Row 5")
+    assert "row=%5B5%5D" in page.url
+    page.get_by_role("link", name="Close the row").click()
+    expect(detail).to_have_count(0)
+    page.set_viewport_size({"width": 1280, "height": 860})
+    page.locator("[data-grid] td[tabindex='0']").press(".")
+    page.wait_for_url("**/studio/data/orders/row?key=*")
+
+
 def test_keys_lead_to_pages_and_can_be_turned_off(page: Page) -> None:
     page.goto(PAGES["overview"])
     page.keyboard.press("g")

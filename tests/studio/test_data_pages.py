@@ -10,6 +10,16 @@ from tests.studio.conftest import Browser
 from tests.studio.test_row_pages import first_key
 
 
+def test_one_row_is_shown_upright_beside_the_others(browser: Browser) -> None:
+    key = first_key(browser, "profiles")
+    assert 'id="detail"' not in browser.page("/studio/data/profiles").text
+    text = browser.page(f"/studio/data/profiles?row={quote(key)}").text
+    assert text.count('<tr aria-selected="true">') == 1
+    assert "description" in text.partition('id="detail"')[2]
+    assert 'id="detail"' not in browser.page('/studio/data/profiles?row=["none"]').text
+    assert browser.get("/studio/data/profiles?row=none").status == 400
+
+
 def test_sealed_values_are_neither_shown_nor_filtered_exported_or_changed(browser: Browser) -> None:
     key = first_key(browser, "mcp_servers")
     for path in (

@@ -106,16 +106,17 @@ async def show_rows(visit: Visit) -> Response:
         table = table_of(connection, visit)
         found = tables.list_tables(connection)
         if table.problem:
-            return table, found, None, table.problem, None
+            return table, found, None, table.problem, None, None
         try:
             page = rows.read_page(connection, table, asked)
         except Error as error:
             if isinstance(error, UsageProblem) or "interrupted" in str(error):
                 raise
-            return table, found, None, str(error), None
-        return table, found, page, "", _counted(connection, visit, table, asked)
+            return table, found, None, str(error), None, None
+        total = _counted(connection, visit, table, asked)
+        return table, found, page, "", total, _beside(connection, table, request.asked("row"))
 
-    table, found, page, problem, total = await read(visit, work)
+    table, found, page, problem, total, row = await read(visit, work)
     links = table.single_links
     return await visit.page(
         "rows.html",
@@ -126,10 +127,18 @@ async def show_rows(visit: Visit) -> Response:
         asked=asked,
         total=total,
         many=many,
+        row_beside=row,
+        links=links,
         operators={k: v for k, v in rows.OPERATORS.items() if k != "match" or table.searchable},
         editable=visit.powers.writable and table.editable,
         linking=[links.get(column.name) for column in page.columns] if page else (),
     )
+
+
+def _beside(connection: Connection, table: Table, key: str) -> rows.Row | None:
+    """Return the row that is shown upright beside the grid, where one is asked for."""
+    tables.stop_after(connection, tables.READING_S)
+    return rows.read_row(connection, table, key) if key and table.key else None
 
 
 def _counted(connection: Connection, visit: Visit, table: Table, asked: Asked) -> int | None:

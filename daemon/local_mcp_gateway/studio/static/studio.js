@@ -205,8 +205,28 @@ if (grid) {
   if (first) {
     all("tbody a", grid).forEach((link) => { link.tabIndex = -1; });
     grid.parentElement.removeAttribute("tabindex");
-    first.tabIndex = 0;
+    const start = $("tr[aria-selected] > *", grid) ?? first;
+    start.tabIndex = 0;
+    if ($("#detail")) start.focus();
   }
+  // A row upright: beside the grid where there is room, else on its page.
+  const room = matchMedia("(min-width: 110rem)");
+  let turning = 0;
+  const beside = (row) => {
+    const link = $("a[data-row]", row);
+    if (!link || !room.matches) return link?.click();
+    const to = new URL(location.href);
+    to.searchParams.set("row", new URL(link.href).searchParams.get("key"));
+    if (!$("#detail")) { location.href = to; return; }
+    history.replaceState(null, "", to);
+    clearTimeout(turning);
+    turning = setTimeout(async () => {
+      const response = await fetch(to).catch(() => null);
+      if (!response?.ok || location.href !== to.href) return;
+      const other = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("detail");
+      if (other) $("#detail").replaceChildren(...other.childNodes);
+    }, 80);
+  };
   const go = (row, column) => {
     const to = cells()[row]?.[column];
     if (!to) return;
@@ -215,6 +235,7 @@ if (grid) {
     to.focus();
     all("tr[aria-selected]", grid).forEach((one) => one.removeAttribute("aria-selected"));
     to.parentElement.setAttribute("aria-selected", "true");
+    if ($("#detail") && room.matches) beside(to.parentElement);
   };
   const steps = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   grid.addEventListener("keydown", (event) => {
@@ -224,6 +245,7 @@ if (grid) {
     if (steps[event.key]) { event.preventDefault(); go(row + steps[event.key][0], column + steps[event.key][1]); }
     else if (event.key === "Home") { event.preventDefault(); go(row, 0); }
     else if (event.key === "End") { event.preventDefault(); go(row, cell.parentElement.children.length - 1); }
+    else if (event.key === ".") { event.preventDefault(); beside(cell.parentElement); }
     else if (event.key === "Enter") { event.preventDefault(); ($("a", cell) ?? $("a[data-row]", cell.parentElement))?.click(); }
   });
   grid.addEventListener("click", (event) => {
