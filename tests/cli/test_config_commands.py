@@ -31,6 +31,9 @@ def test_a_file_is_checked_without_being_used(place: Place) -> None:
     done = place.run("config", "check", file)
     assert done.code == 7
     assert "gateway.port" in done.stderr
+    file.write_text('[guard.hazards]\nrebuilds = "refuse"\n')
+    done = place.run("config", "check", file)
+    assert (done.code, "'rebuilds' is unknown" in done.stderr) == (7, True)
 
 
 def test_a_drizzle_configuration_becomes_ours(place: Place) -> None:

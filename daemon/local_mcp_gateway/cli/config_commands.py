@@ -74,7 +74,10 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
 @click.pass_obj
 def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     """Check FILE, or the effective settings: unknown keys, wrong types, invalid values."""
+    from local_mcp_gateway.service import guard_policy
+
     settings = load_settings(file, environment={}) if file else invocation.settings
+    guard_policy(settings)  # raises for a kind of hazard that there is not
     set_here = sorted(settings.origins)
     return ui.print_result(
         {"file": str(file) if file else None, "set": set_here},
