@@ -79,6 +79,11 @@ async def use(running: Running, told: bytes) -> Any:
     return answer["error"]["message"] if "error" in answer else answer["result"]
 
 
+def origin(running: Running) -> str:
+    url = running.gateway.registry.upstreams["raw"].definition.url or ""
+    return url.partition("/mcp")[0]
+
+
 def status(line: bytes, body: bytes, headers: bytes = b"") -> bytes:
     return b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s" % (line, headers, len(body), body)
 
@@ -114,6 +119,10 @@ async def test_what_is_wrong_with_an_answer_is_said_in_words(tmp_path: Path) -> 
                 "it answered HTTP 502",
             ),
             (STREAM + b"data: {\n\n", "it sent an event that is not valid JSON-RPC"),
+            (
+                status(b"302 F", b"", b"Location: /real/\r\n"),
+                f"it redirects to {origin(running)}/real/: give that URL, if you trust it",
+            ),
         ):
             assert (await use(running, told)).endswith(f"is not available: {said}"), told
 

@@ -450,7 +450,9 @@ def redirection(reply: aiohttp.ClientResponse) -> str | None:
     """Describe a redirect that is not followed."""
     if not 300 <= reply.status < 400 or "Location" not in reply.headers:
         return None
-    where = printable(reply.headers["Location"].encode("utf-8", "replace"))
+    given = reply.headers["Location"]
+    origin = reply.url.origin() if given[:1] == "/" and given[:2] != "//" else ""
+    where = f"{origin}{printable(given.encode('utf-8', 'replace'))}"
     return f"it redirects to {where}: give that URL, if you trust it"
 
 
