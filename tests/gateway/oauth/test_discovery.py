@@ -16,6 +16,8 @@ from local_mcp_gateway.gateway.oauth.discovery import Found, IssuerMetadata
         ('Basic realm="a", bearer error=insufficient_scope', {"error": "insufficient_scope"}),
         ('BEARER scope="a \\"b\\" c"', {"scope": 'a \\"b\\" c'}),
         ('Basic realm="bear"', {}),
+        ('Basic realm="the bearer", scope="wrong"', {}),
+        ('DPoP algs="ES256", Bearer scope=right', {"scope": "right"}),
         ("Bearer", {}),
     ],
 )
@@ -23,6 +25,15 @@ def test_the_parameters_of_a_bearer_challenge_are_read(header: str, found: dict[
     read = discovery.parameters_of(('Digest qop="auth"', header))
     assert found.items() <= read.items()
     assert bool(found) == bool(read)
+
+
+def test_several_bearer_challenges_are_one_and_the_first_counts() -> None:
+    given = ('Bearer realm="a", error="invalid_token"', 'Bearer realm="b", scope="x"')
+    assert discovery.parameters_of(given) == {
+        "realm": "a",
+        "error": "invalid_token",
+        "scope": "x",
+    }
 
 
 @pytest.mark.parametrize(

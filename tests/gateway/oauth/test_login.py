@@ -53,6 +53,8 @@ async def failure(signed: Signed, **how: Any) -> str:
         ({"token": "invalid_grant"}, "refused the request for a token: invalid_grant (No.)"),
         ({"register": "500"}, "/as/register answered the registration with HTTP 500"),
         ({"register": "html"}, "/as/register answered with a web page"),
+        ({"client_id": ""}, "/as/register gave a client id that cannot be sent"),
+        ({"client_id": "a\nb"}, "/as/register gave a client id that cannot be sent"),
         ({"register": "none"}, "`server edit far --client-id`"),
         ({"issuer": "https://evil.example"}, "another issuer: https://evil.example"),
         ({"resource": "https://evil.example/mcp"}, "about https://evil.example/mcp"),

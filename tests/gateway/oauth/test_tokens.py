@@ -183,6 +183,7 @@ async def test_a_machine_needs_nobody_for_its_tokens_and_their_rights(
             "client_secret": "s:e/c ret",
             "grant": "client_credentials",
         }
+        issuer.set(refresh=True)
         await signed.person.ask("server.edit", name="far", client=client)
         await signed.person.log_in("far")
         assert await signed.call() == "robot 1"
@@ -193,6 +194,7 @@ async def test_a_machine_needs_nobody_for_its_tokens_and_their_rights(
         issuer.set(needs="read write")
         assert await signed.call() == "robot 1"
         assert issuer.seen("client_credentials") == 3
+        assert issuer.seen("refresh_token") == 0, "a machine needs none (RFC 6749, 4.4.3)"
         assert issuer.seen("authorize") == issuer.seen("register") == 0
 
 

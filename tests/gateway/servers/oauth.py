@@ -40,6 +40,8 @@ SET: dict[str, Any] = {
     "answers": {},  # path with query: what is answered there instead, as status, text and headers
     "metadata": {},  # what the issuer's metadata says differently
     "issuers": None,  # paths of the issuers, instead of "base"
+    "refresh": False,  # a refresh token for client credentials too
+    "client_id": None,  # what is registered
     "error": None,  # what the token endpoint answers, with 200
 }
 FIRST = dict(SET)
@@ -142,7 +144,8 @@ async def register(request: web.Request) -> web.Response:
         raise web.HTTPInternalServerError(text="broken")
     if SET["register"] == "html":
         return web.Response(text="<html>Hello</html>", content_type="text/html")
-    return web.json_response({**LAST["register"], "client_id": secrets.token_hex(8)}, status=201)
+    identity = secrets.token_hex(8) if SET["client_id"] is None else SET["client_id"]
+    return web.json_response({**LAST["register"], "client_id": identity}, status=201)
 
 
 @routes.get("/{base}/authorize")
@@ -169,7 +172,7 @@ def given(kind: str, client: str, scope: str) -> dict[str, Any]:
         "expires_in": SET["expires_in"],
         "scope": scope,
     }
-    if kind != "client_credentials":
+    if kind != "client_credentials" or SET["refresh"]:
         REFRESH[refresh] = {"client": client, "scope": scope}
         answer["refresh_token"] = refresh
     return answer

@@ -34,6 +34,7 @@ POST: Final = "client_secret_post"
 MOST_ISSUERS: Final = 4
 """How many issuers are asked, of those that a server names."""
 Document = TypeVar("Document")
+_BEARER: Final = re.compile(r"(?:^|,)\s*bearer(?=[\s,]|$)", re.IGNORECASE)
 _PARAMETER: Final = re.compile(r'([a-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))', re.IGNORECASE)
 
 
@@ -78,13 +79,14 @@ class Found:
 
 
 def parameters_of(challenges: tuple[str, ...]) -> dict[str, str]:
-    """Return the parameters of the Bearer challenge in these WWW-Authenticate headers."""
-    for challenge in challenges:
-        scheme = re.search(r"\bbearer\b", challenge, re.IGNORECASE)
+    """Return the parameters of the Bearer challenges in these WWW-Authenticate headers; the first counts."""
+    read: dict[str, str] = {}
+    for challenge in reversed(challenges):
+        scheme = _BEARER.search(challenge)
         if scheme is not None:
             found = _PARAMETER.findall(challenge, scheme.end())
-            return {name.lower(): quoted or plain for name, quoted, plain in reversed(found)}
-    return {}
+            read |= {name.lower(): quoted or plain for name, quoted, plain in reversed(found)}
+    return read
 
 
 async def discover(web: Web, server: ServerDefinition, preferred: str = "") -> Found:

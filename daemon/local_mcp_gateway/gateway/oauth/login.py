@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MOST_TOKEN: Final = 32 * 1024
 """Longest token, in characters: it goes into a header of each request."""
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+_CLIENT_ID: Final = re.compile(r"[\x20-\x7e]{1,4096}")
 MOST_LIFE_S: Final = 10 * 366 * 24 * 3600
 
 
@@ -160,7 +161,7 @@ async def finish_login(
 async def renew(server: ServerDefinition, kept: SignIn) -> SignIn:
     """Return new tokens: by the refresh token, or by the client's own credentials. Raises OAuthProblem."""
     form = {"grant_type": Grant.CREDENTIALS.value}
-    if kept.refresh_token is not None:
+    if kept.client.grant is Grant.CODE and kept.refresh_token is not None:
         form = {"grant_type": "refresh_token", "refresh_token": kept.refresh_token}
     async with Web.open(server) as web:
         return await _token_request(web, kept, form)
@@ -299,6 +300,8 @@ async def _register(
     if reply.is_refusal:
         raise reply.problem("the registration")
     given = reply.read(_Registered)
+    if not _CLIENT_ID.fullmatch(given.client_id):
+        raise OAuthProblem(f"{reply.where} gave a client id that cannot be sent")
     secret = given.client_secret or None
     client = _client(found, given.client_id, ClientKind.DYNAMIC, redirect_uri)
     chosen = given.token_endpoint_auth_method or (BASIC if secret and method == "none" else method)
