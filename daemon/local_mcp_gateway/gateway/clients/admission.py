@@ -109,7 +109,9 @@ class Admission:
 
     def _valid(self, identity: str) -> ClientToken | None:
         known = self._tokens.get(identity)
-        return None if known is None or known.has_expired(now_ms()) else known
+        if known is None or known.expires_at is None:
+            return known
+        return None if known.has_expired(now_ms()) else known
 
     def begin(self, token: ClientToken, end: Callable[[str], None]) -> None:
         """Note a running request; `end` is called with the reason when its token ends."""
@@ -205,12 +207,14 @@ class Limiter:
         self._tokens: Mapping[str, _Limit] = {}
         """By the id of the token."""
         self._counters: dict[str, Counter] = {}
+        self._both: dict[tuple[str, str], Sequence[_Limit]] = {}
+        """By profile and token: what applies to their calls, as far as it was asked."""
 
     def replace(
         self, profiles: Collection[ProfileDefinition], tokens: Collection[ClientToken]
     ) -> None:
         """Take over the stored limits; calls that were counted under the limits before still count."""
-        before, self._counters = self._counters, {}
+        before, self._counters, self._both = self._counters, {}, {}
         for key in (*(p.id for p in profiles), *(t.id for t in tokens)):
             self._counters[key] = before.get(key) or Counter()
         self._profiles = {
@@ -226,10 +230,12 @@ class Limiter:
 
     def begin(
         self, method: str, profile: str, token_id: str
-    ) -> tuple[Answer | None, Sequence[Counter]]:
-        """Return the refusal of a call that is one too many, and the counters of any other, for `end`."""
-        both = (self._profiles.get(profile), self._tokens.get(token_id))
-        limits = [limit for limit in both if limit is not None]
+    ) -> tuple[Answer | None, Sequence[_Limit]]:
+        """Return the refusal of a call that is one too many, and the limits of any other, for `end`."""
+        limits = self._both.get((profile, token_id))
+        if limits is None:
+            both = (self._profiles.get(profile), self._tokens.get(token_id))
+            limits = self._both[profile, token_id] = tuple(filter(None, both))
         if not limits or method in FREE:
             return None, ()
         now = time.monotonic()
@@ -239,9 +245,9 @@ class Limiter:
                 return failure(LIMITED, text, {RETRY_AFTER: wait_s}), ()
         for _, policy, counter in limits:
             counter.begin(policy, now)
-        return None, [limit.counter for limit in limits]
+        return None, limits
 
-    def end(self, counters: Sequence[Counter]) -> None:
+    def end(self, limits: Sequence[_Limit]) -> None:
         """Count the end of a call."""
-        for counter in counters:
-            counter.running -= 1
+        for limit in limits:
+            limit.counter.running -= 1

@@ -89,7 +89,7 @@ class Dispatcher:
         answer: Answer | None = None
         if session is not None:
             session.running[cancellation.ask] = request.identity
-        refused, counters = self._limiter.begin(request.method, request.profile, request.token_id)
+        refused, limits = self._limiter.begin(request.method, request.profile, request.token_id)
         try:
             answer = await self._router.handle(request) if refused is None else refused
         except asyncio.CancelledError:
@@ -101,7 +101,7 @@ class Dispatcher:
             if (reason := cancellation.reason or reason) is not None:
                 answer = failure(jsonrpc.CANCELLED, reason)
         finally:
-            self._limiter.end(counters)
+            self._limiter.end(limits)
             if session is not None:
                 session.running.pop(cancellation.ask, None)
             self._calls.record(request, answer, began_ns)
