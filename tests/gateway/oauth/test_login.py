@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.gateway.oauth import web
 from tests.gateway.oauth.signing import Signed, opened
 from tests.issuer import Issuer
 
@@ -209,6 +210,15 @@ async def test_odd_answers_that_can_be_understood_lead_to_a_sign_in(
     for _ in range(3):
         assert not isinstance(await signed.call(), dict)
     assert issuer.seen("refresh_token") == 0
+
+
+@pytest.mark.parametrize("limit", ["REPLY_S", "ALL_S"])
+async def test_an_issuer_that_does_not_answer_ends_the_login(
+    signed: Signed, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    issuer.set(answers={ISSUER: {"status": 0}})
+    monkeypatch.setattr(web, limit, 0.5)
+    assert f"{issuer.origin} did not answer in time" in await failure(signed)
 
 
 async def test_a_site_with_a_page_for_every_address_has_the_endpoints_of_old(

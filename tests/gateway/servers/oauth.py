@@ -69,6 +69,9 @@ async def answer_instead(request: web.Request, handler: Handler) -> web.StreamRe
     if answer is None:
         return await handler(request)
     seen("instead")
+    if answer.get("status") == 0:  # none at all
+        GO.clear()
+        await GO.wait()
     return web.Response(**answer)
 
 

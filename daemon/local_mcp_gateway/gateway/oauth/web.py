@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store import ServerDefinition
 
 REPLY_S: Final = 20.0
+ALL_S: Final = 60.0
+"""How long all requests between two steps of a person may take together."""
 MOST_BYTES: Final = 1024 * 1024
 SHOWN: Final = 200
 
@@ -158,6 +160,7 @@ class Web:
         self._origin = URL(server.url or "")
         self._guard = _Guard(reach)
         self._http = sign_in_session(server, self._guard)
+        self._ends = asyncio.get_running_loop().time() + ALL_S
 
     @classmethod
     @asynccontextmanager
@@ -230,7 +233,7 @@ class Web:
                     proxy.host
                 )  # it is configured, and resolves the rest itself
             async with (
-                asyncio.timeout(REPLY_S),
+                asyncio.timeout_at(min(asyncio.get_running_loop().time() + REPLY_S, self._ends)),
                 self._http.request(
                     method, target, headers=headers, data=data, proxy=proxy, allow_redirects=False
                 ) as reply,
@@ -241,7 +244,7 @@ class Web:
                 onward = redirected(reply, method, anywhere=anywhere)
                 return Reply(target, reply.status, body, found, onward)
         except TimeoutError:
-            reason = f"{target.origin()} did not answer within {REPLY_S:g} s"
+            reason = f"{target.origin()} did not answer in time"
             raise OAuthProblem(reason, passes=True) from None
         except UpstreamDisconnected as lost:
             raise OAuthProblem(lost.reason, passes=True) from None
