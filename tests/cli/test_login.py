@@ -127,7 +127,7 @@ def test_a_client_that_a_person_has_registered_keeps_its_port(
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         port = reserved.getsockname()[1]
     ran(shipped, "server", "add", "far", "--url", issuer.url, "--client-id", "mine")
-    login = ("server", "login", "far", "--timeout", "1")
+    login = ("server", "login", "far")
     signs_in = browser(shipped.home)
     assert shipped.run(*login, "--redirect-port", str(port), env=signs_in).code == 0
     with socket.create_server(("127.0.0.1", port)):
@@ -142,7 +142,7 @@ def test_a_page_that_does_not_know_the_client_any_more_has_a_way_out(
     shipped: Place, issuer: Issuer
 ) -> None:
     ran(shipped, "server", "add", "far", "--url", issuer.url)
-    login = ("server", "login", "far", "--timeout", "5")
+    login = ("server", "login", "far")
     signs_in = browser(shipped.home)
     assert shipped.run(*login, env=signs_in).code == 0
     begun = issuer.last["authorize"]
