@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.guard import GuardContext, GuardPolicy
+    from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import Log
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -164,34 +164,22 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def replicating(invocation: Invocation, policy: GuardPolicy) -> GuardPolicy:
-    """Return the policy of a command that sends everything to the replica, if there is one, before it changes anything."""
-    if not invocation.settings.replica.url:
-        return policy
-    from local_mcp_gateway.service.replica import pinning
-
-    return replace(policy, replicate=pinning(invocation.settings))
-
-
 @contextmanager
-def guard_context(
-    invocation: Invocation, *, quiet: bool = False, replicates: bool = False
-) -> Iterator[GuardContext]:
+def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[GuardContext]:
     """Yield the context of a guarded command: signals stop it, and a terminal shows its progress.
 
-    With `quiet` nothing is logged: the command prints its findings itself. `replicates`: see `replicating`.
+    With `quiet` nothing is logged: the command prints its findings itself.
     """
     from local_mcp_gateway.cli.ui import progress_bar
     from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import ignore
     from local_mcp_gateway.service import guard_policy
 
-    policy = guard_policy(invocation.settings)
     with stop_on_signals() as stop, progress_bar() as progress:
         yield GuardContext(
             invocation.database,
             invocation.migrations,
-            replicating(invocation, policy) if replicates else policy,
+            guard_policy(invocation.settings),
             emit=ignore if quiet else invocation.emitter(),
             progress=progress,
             stop=stop,

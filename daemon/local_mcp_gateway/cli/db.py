@@ -10,7 +10,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.context import Invocation, replicating, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, stop_on_signals
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.cli.ui import progress_bar
 from local_mcp_gateway.errors import Damaged, Exit, HistoryRefused, Problem
@@ -109,7 +109,7 @@ def migrate(
         guarded(
             invocation.database,
             invocation.migrations,
-            policy=replicating(invocation, policy),
+            policy=policy,
             lock_timeout_s=lock_timeout,
             emit=invocation.emitter(),
             progress=progress,

@@ -53,7 +53,7 @@ def down(
     if not invocation.database.exists():
         raise DatabasePathProblem(f"There is no database at {invocation.database}.")
     refuse_while_held(invocation.database, lock_timeout)
-    with guard_context(invocation, replicates=True) as context:
+    with guard_context(invocation) as context:
         plan = plan_down(context, steps=steps, to=to)
         warnings = [f"{one.applied.tag} will be reverted." for one in plan.reversals]
         warnings += [hazard.message for hazard in plan.hazards]

@@ -29,7 +29,12 @@ from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import ServerCertificate, listening_socket
-from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
+from local_mcp_gateway.service.options import (
+    check_gateway_tables,
+    gateway_policy,
+    planner,
+    replicate_before,
+)
 from local_mcp_gateway.service.process import Signals, bounded_thread_starts
 from local_mcp_gateway.service.progress import StatusLine, report_progress
 from local_mcp_gateway.service.systemd import Notifier
@@ -167,11 +172,9 @@ def _has_tokens(database: Path) -> bool:
 
 def _policy(serving: ServeOptions) -> GuardPolicy:
     policy = gateway_policy(serving.settings, dev=serving.dev, fresh=serving.fresh)
-    if not serving.replicates:
-        return policy
-    from local_mcp_gateway.service.replica import pinning
-
-    return replace(policy, replicate=pinning(serving.settings))
+    if serving.replicates:
+        return replace(policy, replicate=replicate_before(serving.settings))
+    return policy
 
 
 @asynccontextmanager

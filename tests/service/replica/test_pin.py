@@ -21,7 +21,7 @@ def tables_of(file: Path) -> set[str]:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
 
 
-@pytest.mark.parametrize("way", ["start", "command", "reload"])
+@pytest.mark.parametrize("way", ["start", "command", "server", "reload"])
 def test_the_state_before_a_migration_comes_back(
     shipped: Place, replica: Replica, way: str
 ) -> None:
@@ -41,6 +41,8 @@ def test_the_state_before_a_migration_comes_back(
         tag = shipped.folder.add("more", "CREATE TABLE more (x)")
         if way == "command":
             assert shipped.run("db", "migrate", env=replica.env).code == 0
+        if way == "server":
+            assert shipped.run("server", "remove", "first", "--yes", env=replica.env).code == 0
         filled(shipped, replica, "after")
     done = shipped.run("db", "restore", "--before", tag, "--yes", env=replica.env)
     assert done.code == 0, done.stderr

@@ -6,7 +6,6 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.service.replica.litestream import Moments, fetch, moments, parse_moment
-    from local_mcp_gateway.service.replica.pin import pin, pinning
     from local_mcp_gateway.service.replica.replication import LAST_SYNC_S, Replication
     from local_mcp_gateway.service.replica.restore import Checked, check, fetched, replicated_before
     from local_mcp_gateway.service.replica.store import ReplicaStore, Target
@@ -14,7 +13,6 @@ else:
     __getattr__ = exports(
         __name__,
         litestream=("Moments", "fetch", "moments", "parse_moment"),
-        pin=("pin", "pinning"),
         replication=("LAST_SYNC_S", "Replication"),
         restore=("Checked", "check", "fetched", "replicated_before"),
         store=("ReplicaStore", "Target"),
@@ -32,7 +30,5 @@ __all__ = [
     "fetched",
     "moments",
     "parse_moment",
-    "pin",
-    "pinning",
     "replicated_before",
 ]

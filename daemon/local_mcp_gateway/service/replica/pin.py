@@ -7,7 +7,6 @@ moments are kept. So one is sent, and the number goes into the guard's history, 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.backup import unsent_folder
@@ -17,16 +16,10 @@ from local_mcp_gateway.service.replica.litestream import newest_copy, send_copy
 from local_mcp_gateway.service.replica.store import ReplicaStore, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardContext
-
-
-def pinning(settings: Settings) -> Callable[[GuardContext, str], int | None] | None:
-    """Return what the guard calls before a migration; None without a replica. No Litestream runs meanwhile."""
-    return partial(pin, settings) if settings.replica.url else None
 
 
 def pin(settings: Settings, context: GuardContext, tag: str) -> int | None:
