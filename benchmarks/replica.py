@@ -1,7 +1,8 @@
 """What a replica costs the calls, how far behind it is, and how long it takes to stop and to restore.
 
 Two gateways as `serve` runs them, one with a replica in a folder, called in turns. A program commits a hundred times
-a second for the lag and for the stop. The restore is Litestream's, of random data, beside `cp` of the same file.
+a second for the lag and for the stop. The restore is `db restore --from` on a new machine, with its full check, of random
+data, beside `cp` of the same file.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from pathlib import Path
 from benchmarks.gateway import compare, side
 from benchmarks.table import Row, Size
 from local_mcp_gateway.service.admin import ask
-from local_mcp_gateway.service.replica import fetch
 from tests.harness import GatewayProcess, Place, new_place, poll
 from tests.replicas import Replica
 from tests.service.replica.soak import TABLES, Writer
 
 SECONDS = {Size.QUICK: 5, Size.SHORT: 20, Size.LONG: 60}
 MIB = {Size.QUICK: 32, Size.SHORT: 256, Size.LONG: 1024}
+LARGE = "CREATE TABLE large (x BLOB NOT NULL)"
 LOG = ("--log-format", "json", "--log-level", "info")
 
 
@@ -93,7 +94,7 @@ def _lags(place: Place, seconds: float) -> list[float]:
 
 def _restored(folder: Path, size: Size) -> Iterable[Row]:
     place, replica = new_place(folder / "machine", shipped=True), _in_folder(folder)
-    place.folder.add("large", "CREATE TABLE large (x BLOB NOT NULL)")
+    place.folder.add("large", LARGE)
     place.migrate()
     with closing(sqlite3.connect(place.database, isolation_level=None)) as live:
         for _ in range(MIB[size]):
@@ -110,10 +111,13 @@ def _restored(folder: Path, size: Size) -> Iterable[Row]:
         started = time.perf_counter()
         subprocess.run(["cp", place.database, folder / "copy.db"], check=True)
         copies.append(time.perf_counter() - started)
+        new = new_place(folder / f"new{number}", shipped=True)
+        new.folder.add("large", LARGE)
         started = time.perf_counter()
-        fetch(replica.target, folder / f"restored{number}.db")
+        done = new.run("db", "restore", "--from", replica.url, "--yes")
         restores.append(time.perf_counter() - started)
-        (folder / f"restored{number}.db").unlink()
+        assert done.code == 0, done.stderr
+        new.database.unlink()
     note = f"{MIB[size]} MiB of random data: {min(restores):.1f} s, cp {min(copies):.1f} s"
     times = min(restores) / min(copies)
     yield Row("replica: restore from a folder / cp", times, "×", at_most=4, note=note)

@@ -108,6 +108,31 @@ def test_a_harmed_backup_is_refused_and_nothing_is_touched(
     assert files(database) == {"app.db"}
 
 
+def test_a_file_that_was_fetched_for_it_becomes_the_database_itself(
+    database: Path, backup: Backup
+) -> None:
+    fetched = database.with_name(".fetched")
+    backup.path.rename(fetched)
+    inode = fetched.stat().st_ino
+    done = restore_backup(database, backup._replace(path=fetched), moved=True)
+    assert database.stat().st_ino == inode
+    assert done.aside is not None
+    assert files(database) == {"app.db", done.aside.name}
+    assert rows(database) == 500
+
+
+def test_a_fetched_file_that_is_damaged_is_refused_and_removed(
+    database: Path, backup: Backup
+) -> None:
+    before = database.read_bytes()
+    fetched = database.with_name(".fetched")
+    fetched.write_bytes(backup.path.read_bytes()[:-4096] + b"\xff" * 4096)
+    with pytest.raises(BackupDamaged, match="is damaged"):
+        restore_backup(database, backup._replace(path=fetched, verified=False), moved=True)
+    assert database.read_bytes() == before
+    assert files(database) == {"app.db"}
+
+
 def test_a_program_that_has_the_database_open_makes_restore_refuse(
     database: Path, backup: Backup, live: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

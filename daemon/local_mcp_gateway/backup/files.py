@@ -170,18 +170,15 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
-def temporary_file(path: Path) -> Iterator[int]:
+def temporary_file(path: Path, *, moved: Path | None = None) -> Iterator[int]:
     """Create an empty private file and yield its descriptor; remove it unless it was renamed.
+
+    `moved`: a file of the same file system that is renamed to this path instead, for good.
 
     The flock tells `clean_up` that its writer lives; SIGKILL frees it. SQLite's own locks on the same
     file are of another kind and do not conflict.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, PRIVATE_FILE)
-    except FileExistsError:
-        clear(path)
-        descriptor = os.open(path, flags, PRIVATE_FILE)
+    descriptor = _create(path) if moved is None else _move(moved, path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
@@ -191,6 +188,21 @@ def temporary_file(path: Path) -> Iterator[int]:
         if still_there:
             with suppress(OSError):  # the next start's cleanup tries again
                 remove(path)
+
+
+def _create(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, PRIVATE_FILE)
+    except FileExistsError:
+        clear(path)
+        return os.open(path, flags, PRIVATE_FILE)
+
+
+def _move(source: Path, path: Path) -> int:
+    clear(path)
+    source.rename(path)
+    return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def clear(path: Path) -> None:

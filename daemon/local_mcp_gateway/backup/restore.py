@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from local_mcp_gateway.backup.create import MARGIN_BYTES, checked_hash, require_free
+from local_mcp_gateway.backup.create import MARGIN_BYTES, file_hash, require_free
 from local_mcp_gateway.backup.files import (
     DEFAULT_KEEP_ASIDE,
     PRIVATE_FILE,
@@ -32,12 +32,14 @@ from local_mcp_gateway.database import (
     hold_new_file,
     require_own_logs,
     staged_transaction,
+    translated_errors,
 )
 from local_mcp_gateway.errors import (
     BackupDamaged,
     BackupForeign,
     Damaged,
     DatabaseBusy,
+    DiskProblem,
     ForeignLog,
     NotADatabase,
 )
@@ -213,34 +215,37 @@ def restore_backup(
     *,
     annotate: Callable[[sqlite3.Connection], None] = lambda _: None,
     keep_aside: int = DEFAULT_KEEP_ASIDE,
+    moved: bool = False,
     run: Run = UNWATCHED,
 ) -> Restored:
     """Replace the database by the backup, durably; the caller holds the database's lock.
 
     `annotate` is called inside a transaction on the staged copy, to record the restore in its
-    history before it becomes the database. The replaced file is kept under a dated name. Raises
+    history before it becomes the database. The replaced file is kept under a dated name. `moved`: the
+    backup is a file of this command, on the same file system, that need not stay: it is not copied. Raises
     before anything is changed: BackupDamaged, NoRoom, DatabaseBusy, DiskProblem, Interrupted. Killed
     at any point: the old database or the restored one.
     """
     real = database.resolve()
-    require_free(real.parent, backup.bytes + MARGIN_BYTES, what="the restored database")
+    needed = MARGIN_BYTES if moved else backup.bytes + MARGIN_BYTES
+    require_free(real.parent, needed, what="the restored database")
     staged = staged_path(real)
-    with named_failures(staged, doing="stage the backup as"), temporary_file(staged) as descriptor:
-        _stage(backup, staged, descriptor, annotate, run)
+    source = backup.path if moved else None
+    with (
+        named_failures(staged, doing="stage the backup as"),
+        temporary_file(staged, moved=source) as descriptor,
+    ):
+        if not moved:
+            _copy(backup, staged, descriptor, run)
+        _annotate(backup, staged, annotate, run)
         aside = aside_path(real, datetime.now(UTC)) if real.exists() else None
         swap(real, staged, aside=aside)
     prune_asides(real, max(keep_aside, 1))
     return Restored(backup, aside)
 
 
-def _stage(
-    backup: Backup,
-    staged: Path,
-    descriptor: int,
-    annotate: Callable[[sqlite3.Connection], None],
-    run: Run,
-) -> None:
-    """Write the flushed, checked and annotated file that will be the database."""
+def _copy(backup: Backup, staged: Path, descriptor: int, run: Run) -> None:
+    """Write what the backup's manifest says; raises BackupDamaged if it is something else by now."""
     size = backup.path.stat().st_size
     if size != backup.bytes:
         raise BackupDamaged(
@@ -248,13 +253,26 @@ def _stage(
             "or replaced."
         )
     copy_bytes(backup.path, descriptor)
-    # Checking the copy checks the backup as well, and nothing can come between.
-    if checked_hash(staged, "integrity_check", run=run) != backup.sha256:
+    if file_hash(staged, run=run) != backup.sha256:
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."
         )
-    with staged_transaction(staged, run=run) as connection:
-        annotate(connection)
+
+
+def _annotate(
+    backup: Backup, staged: Path, annotate: Callable[[sqlite3.Connection], None], run: Run
+) -> None:
+    """Make the staged file what the database will be: annotated, flushed, and checked in full."""
+    try:
+        with (
+            translated_errors(staged),
+            staged_transaction(staged, full=True, run=run) as connection,
+        ):
+            annotate(connection)
+    except (Damaged, NotADatabase, DiskProblem) as error:
+        if backup.verified:  # its bytes passed the check before
+            raise
+        raise BackupDamaged(f"The backup {backup.name} is damaged: {error.message}") from error
 
 
 def require_known(backup: Backup, known_tags: Collection[str]) -> None:

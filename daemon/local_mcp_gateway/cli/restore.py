@@ -117,7 +117,9 @@ def restore_moment(
     transaction = replicated_before(target, invocation.database, before) if before else None
     with fetched(target, invocation.database, moment=moment, txid=transaction) as file:
         backup = find_to_restore(invocation.database, str(file), invocation.settings.backup_folder)
-        code = _restore(invocation, backup, origin=target.url, lock_timeout=lock_timeout, **how)
+        code = _restore(
+            invocation, backup, origin=target.url, moved=True, lock_timeout=lock_timeout, **how
+        )
     _name_missing_keys(invocation)
     return code
 
@@ -163,17 +165,21 @@ def _restore(
     backup: Backup,
     *,
     origin: str | None = None,
+    moved: bool = False,
     yes: bool,
     lock_timeout: float,
     as_json: bool,
 ) -> int:
-    """Ask, restore, and say what was done. `origin`: the URL that the file comes from."""
+    """Ask, restore, and say what was done. `origin`: the URL that the file comes from.
+
+    `moved`: the file was fetched beside the database for this, and becomes the database itself.
+    """
     from local_mcp_gateway.guard import restore_guarded
 
     database = invocation.database
     confirm_by_name(database.name, list(_losses(database, backup, origin)), yes=yes)
     with guard_context(invocation) as context:
-        done = restore_guarded(context, backup, lock_timeout_s=lock_timeout)
+        done = restore_guarded(context, backup, lock_timeout_s=lock_timeout, moved=moved)
     aside = None if done.aside is None else str(done.aside)
     if as_json:
         shown = backup.as_json() if origin is None else {**backup.as_json(), "path": origin}

@@ -193,12 +193,14 @@ def staged_transaction(
     *,
     like: Path | None = None,
     foreign_keys: bool = False,
+    full: bool = False,
     run: Run = UNWATCHED,
 ) -> Iterator[Connection]:
     """Write a file that will replace a database, in one transaction.
 
-    Afterwards it is one whole file, flushed and checked, in its own journal mode or that of the
-    database `like`. Nobody else has it open. Raises DiskProblem if it does not read back as written.
+    Afterwards it is one whole file, flushed and checked (in `full`, or quickly if it is large), in its own
+    journal mode or that of the database `like`. Nobody else has it open. Raises DiskProblem if it does not
+    read back as written.
     """
     with closing(open_migration(staged)) as connection:
         mode = _journal_mode(connection)
@@ -214,7 +216,8 @@ def staged_transaction(
     flush(staged)
     with closing(open_immutable(staged)) as reader:
         try:
-            check_sound(reader, staged, full=staged.stat().st_size <= FULL_CHECK_BYTES, run=run)
+            full = full or staged.stat().st_size <= FULL_CHECK_BYTES
+            check_sound(reader, staged, full=full, run=run)
         except Damaged as error:
             raise DiskProblem(
                 f"{staged} does not read back as written: {error.message}", path=str(staged)

@@ -76,17 +76,17 @@ Done = TypeVar("Done")
 
 
 def restore_guarded(
-    context: GuardContext, backup: Backup, *, lock_timeout_s: float = 0.0
+    context: GuardContext, backup: Backup, *, lock_timeout_s: float = 0.0, moved: bool = False
 ) -> Restored:
     """Restore the backup while holding the database's lock; raises LockHeld and as `restore_held`."""
     with exclusive(context, lock_timeout_s=lock_timeout_s, replaces=True):
-        return restore_held(context, backup)
+        return restore_held(context, backup, moved=moved)
 
 
-def restore_held(context: GuardContext, backup: Backup) -> Restored:
+def restore_held(context: GuardContext, backup: Backup, *, moved: bool = False) -> Restored:
     """Restore the backup; the caller holds the lock, and has no connection open. Blocks.
 
-    A backup with migrations that the folder does not have is refused before anything is written:
+    `moved`: see `restore_backup`. A backup with migrations that the folder does not have is refused before anything is written:
     the next start would refuse it. Else raises as `restore_backup`.
     """
     known = read_folder(context.migrations).every_migration()
@@ -96,6 +96,7 @@ def restore_held(context: GuardContext, backup: Backup) -> Restored:
         backup,
         annotate=partial(_note_restore, context, backup, _identity(context.database.resolve())),
         keep_aside=context.policy.keep_aside,
+        moved=moved,
         run=context,
     )
     context.emit(
