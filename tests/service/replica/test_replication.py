@@ -175,6 +175,68 @@ def test_a_log_that_began_again_without_litestream_tears_no_replica(
         assert in_folder.rows(f"SELECT count(*) FROM {table}") == [(rows,)]
 
 
+@pytest.mark.parametrize("now", ["elsewhere", "emptied", "put back from a copy"])
+def test_a_replica_that_is_not_as_it_was_left_gets_the_whole_database(
+    shipped: Place, in_folder: Replica, tmp_path: Path, now: str
+) -> None:
+    """Litestream has removed its own files by then, five minutes after it sent them."""
+    folder, copy = tmp_path / "elsewhere", tmp_path / "copy"
+    filled(shipped, in_folder, "first")
+    shutil.copytree(folder, copy)
+    filled(shipped, in_folder, "second", "third")
+    kept = shipped.database.with_name(f".{shipped.database.name}-litestream") / "ltx" / "0"
+    for file in sorted(kept.iterdir())[:-1]:
+        file.unlink()
+    replica = in_folder
+    if now == "elsewhere":
+        folder = tmp_path / "new"
+        replica = Replica(f"file://{folder}")
+    else:
+        shutil.rmtree(folder)
+    if now == "put back from a copy":
+        copy.rename(folder)
+    else:
+        folder.mkdir()
+    filled(shipped, replica, "last")
+    assert replica.rows() == names(shipped) == [("first",), ("last",), ("second",), ("third",)]
+
+
+def test_a_folder_whose_disk_is_disconnected_is_not_made_again(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    folder, disk = tmp_path / "elsewhere", tmp_path / "disk"
+    with replicating(shipped, in_folder, "first") as gateway:
+        poll(lambda: level(shipped))
+        folder.rename(disk)
+        failed = gateway.wait_for("replica.failed")
+        assert failed["message"].endswith("local-mcp-gateway.json is gone.")
+        assert "Connect its disk" in failed["hint"]
+        add(shipped, "meanwhile")
+        assert not folder.exists()
+        disk.rename(folder)
+        gateway.wait_for("replica.started", after=gateway.events.index(failed))
+        assert gateway.stop() == 0
+    assert in_folder.rows() == names(shipped) == [("first",), ("meanwhile",)]
+
+
+@pytest.mark.nightly
+def test_an_emptied_bucket_gets_the_whole_database_again(
+    shipped: Place, in_bucket: Replica, s3: S3
+) -> None:
+    with replicating(shipped, in_bucket, "first") as gateway:
+        poll(lambda: level(shipped))
+        bucket = urlsplit(in_bucket.url).netloc
+        for name in s3.objects(bucket):
+            s3.delete(bucket, name)
+        add(shipped, "second")
+        failed = gateway.wait_for("replica.failed")
+        assert failed["message"].endswith("local-mcp-gateway.json is gone.")
+        gateway.wait_for("replica.started", after=gateway.events.index(failed))
+        poll(lambda: level(shipped))
+        assert gateway.stop() == 0
+    assert in_bucket.rows() == names(shipped)
+
+
 def test_litestream_ends_with_a_killed_gateway_and_the_next_sends_the_rest(
     shipped: Place, in_folder: Replica
 ) -> None:

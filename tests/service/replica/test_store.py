@@ -90,6 +90,17 @@ def test_a_lease_that_is_removed_is_noticed(replica: Replica, tmp_path: Path) ->
         store.renew(ONE, tmp_path / "a.db")
 
 
+def test_a_lease_that_a_clone_of_the_machine_has_written_is_noticed(
+    in_folder: Replica, tmp_path: Path
+) -> None:
+    ours, clone = ReplicaStore(in_folder.target), ReplicaStore(in_folder.target)
+    ours.claim(ONE, tmp_path / "a.db", used=False)
+    ours.renew(ONE, tmp_path / "a.db")
+    clone.claim(ONE, tmp_path / "a.db", used=True)
+    with pytest.raises(ReplicaTaken, match="not what this gateway wrote there last"):
+        ours.renew(ONE, tmp_path / "a.db")
+
+
 @pytest.mark.parametrize("url", ["", "relative/path", "file:///", "file://", "s3://", "s3:///path"])
 def test_what_is_no_place_is_refused(url: str) -> None:
     with pytest.raises(ConfigProblem):

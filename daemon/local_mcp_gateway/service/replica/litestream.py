@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +36,7 @@ from local_mcp_gateway.service.replica.store import INSTALL, holder
 from local_mcp_gateway.service.runtime_paths import socket_address
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from typing import Any
 
     from local_mcp_gateway.service.replica.store import Target
@@ -298,20 +299,63 @@ def _run(target: Target, *arguments: str, timeout_s: float) -> bytes:
     return done.stdout
 
 
-def _files(target: Target) -> list[dict[str, Any]]:
+@frozen
+class Sent:
+    """The files of a replica: the transactions of each, in hex, its level, size and time."""
+
+    files: Sequence[Mapping[str, Any]]
+
+    def newest(self, level: int | None = None) -> int:
+        """Return the newest transaction in the files of a level, or of all; 0 if there is none."""
+        found = (file for file in self.files if level is None or file["level"] == level)
+        return max((int(file["max_txid"], 16) for file in found), default=0)
+
+    @property
+    def moments(self) -> Moments | None:
+        """Return what can be brought back, or None if nothing can."""
+        whole = [file["timestamp"] for file in self.files if int(file["min_txid"], 16) == 1]
+        if not whole:
+            return None
+        newest = max(file["timestamp"] for file in self.files)
+        size = sum(file["size"] for file in self.files)
+        return Moments(datetime.fromisoformat(min(whole)), datetime.fromisoformat(newest), size)
+
+
+def sent_files(target: Target) -> Sent:
+    """Return the files of the replica; raises ReplicaProblem."""
     with _configured(Path("/replica.db"), target) as config:
         output = _run(
             target,
             *("ltx", "-json", "-level", "all", "-no-expand-env", "-config", config, "/replica.db"),
             timeout_s=LIST_S,
         )
-    return json.loads(output) or []
+    return Sent(json.loads(output) or [])
 
 
-def newest_copy(target: Target) -> int | None:
-    """Return the transaction of the newest whole copy (snapshot) in the replica."""
-    copies = [int(file["max_txid"], 16) for file in _files(target) if file["level"] == WHOLE]
-    return max(copies, default=None)
+def kept_transactions(database: Path) -> list[int]:
+    """Return the transactions in Litestream's own files beside the database, in order."""
+    files = unsent_folder(database).glob("ltx/0/*-*.ltx")
+    return sorted(int(file.stem.split("-")[1], 16) for file in files)
+
+
+def connect(target: Target, sent: Sent, database: Path) -> None:
+    """Have the next Litestream begin anew where its own files do not go on from the replica's.
+
+    It would look for the transactions between for good, and send nothing: those of a replica at another URL,
+    or that was emptied or put back from a copy since, are removed here five minutes after they were sent.
+    Raises ReplicaProblem where the replica has lost those that it would begin after.
+    """
+    kept, received = kept_transactions(database), sent.newest(0)
+    newest, unsent = kept[-1] if kept else 0, sum(number > received for number in kept)
+    if newest >= sent.newest() and unsent == newest - received:
+        return
+    if sent.newest() > received:
+        raise ReplicaProblem(
+            f"{target.url} has lost its newest files: nothing can be sent after what is left.",
+            hint="Use another URL, and keep this one while you need a moment that it has.",
+        )
+    with suppress(FileNotFoundError):
+        shutil.rmtree(unsent_folder(database))
 
 
 def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
@@ -329,13 +373,7 @@ def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
 
 def moments(target: Target) -> Moments | None:
     """Return what the replica can bring back, or None if nothing is there; raises ReplicaProblem."""
-    files = _files(target)
-    whole = [file["timestamp"] for file in files if int(file["min_txid"], 16) == 1]
-    if not whole:
-        return None
-    newest = max(file["timestamp"] for file in files)
-    size = sum(file["size"] for file in files)
-    return Moments(datetime.fromisoformat(min(whole)), datetime.fromisoformat(newest), size)
+    return sent_files(target).moments
 
 
 def parse_moment(text: str, now: datetime) -> datetime | None:

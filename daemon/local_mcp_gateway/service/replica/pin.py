@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.backup import unsent_folder
 from local_mcp_gateway.database import empty_log, reading
 from local_mcp_gateway.errors import DatabaseBusy, GatewayError, ReplicaProblem
-from local_mcp_gateway.service.replica.litestream import newest_copy, send_copy
+from local_mcp_gateway.service.replica.litestream import (
+    WHOLE,
+    connect,
+    kept_transactions,
+    send_copy,
+    sent_files,
+)
 from local_mcp_gateway.service.replica.store import ReplicaStore, Target
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.guard import GuardContext
 
@@ -51,19 +54,13 @@ def _send(settings: Settings, context: GuardContext) -> int:
             f"{database} was never replicated.",
             hint="The first `serve` with replica.url begins it.",
         )
-    ReplicaStore(target).claim(identity, database, used=True)
+    store, before = ReplicaStore(target), sent_files(target)
+    store.claim(identity, database, used=bool(before.files))
+    connect(target, before, database)
     if not empty_log(database):
         raise DatabaseBusy(f"Another program reads {database}.")
     send_copy(target, database, timeout_s=settings.replica.wait_s)
-    sent, here = newest_copy(target), _newest_here(database)
-    if sent is None or sent != here:  # its exit code does not say so
+    sent = sent_files(target).newest(WHOLE)
+    if sent not in kept_transactions(database)[-1:]:  # its exit code does not say so
         raise ReplicaProblem(f"Litestream ended before {target.url} had everything.")
     return sent
-
-
-def _newest_here(database: Path) -> int | None:
-    """Return the newest transaction in Litestream's own files."""
-    found = [
-        int(file.stem.split("-")[1], 16) for file in unsent_folder(database).glob("ltx/0/*-*.ltx")
-    ]
-    return max(found, default=None)

@@ -24,7 +24,7 @@ from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard import GuardContext, identify
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.options import guard_policy
-from local_mcp_gateway.service.replica.litestream import Litestream, moments
+from local_mcp_gateway.service.replica.litestream import Litestream, connect, moments, sent_files
 from local_mcp_gateway.service.replica.pin import pin
 from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Target
 from local_mcp_gateway.service.runtime_paths import runtime_folder
@@ -211,6 +211,7 @@ class Replication:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._follow, litestream)
             tasks.start_soon(self._watch_file, litestream)
+            tasks.start_soon(self._watch_folder, litestream)
             tasks.start_soon(self._look_back)
             code = await litestream.ended()
             tasks.cancel_scope.cancel()
@@ -226,15 +227,18 @@ class Replication:
 
         Raises ReplicaTaken, ReplicaProblem, or NoRoom for the whole copy that Litestream makes at first.
         """
+        store, sent = ReplicaStore(self._target), sent_files(self._target)
+        used = bool(sent.files)
+        ours = used and self._store is not None and not store.in_folder
+        self._checked_at = store.claim(self._identity, self._database, used=used and not ours)
+        self._store, self._renewed_at = store, time.monotonic()
+        connect(self._target, sent, self._database)
         if not unsent_folder(self._database).exists():
             require_free(
                 self._database.parent, database_bytes(self._database), what="Litestream's own copy"
             )
-        store, there = ReplicaStore(self._target), moments(self._target)
-        self._checked_at = store.claim(self._identity, self._database, used=there is not None)
-        self._store, self._renewed_at = store, time.monotonic()
-        self._oldest = there.oldest if there else None
-        return there is not None
+        self._oldest = sent.moments.oldest if sent.moments else None
+        return used
 
     async def _watch_file(self, litestream: Litestream) -> None:
         while True:
@@ -244,6 +248,16 @@ class Replication:
                 litestream.kill()
                 raise
             await anyio.sleep(LOOK_EVERY_S)
+
+    async def _watch_folder(self, litestream: Litestream) -> None:
+        """End Litestream where the folder of the replica is gone, with its disk perhaps: it would make it again."""
+        assert self._store is not None, "the lease was taken"
+        while self._store.in_folder:
+            lost = self._store.lost_folder
+            if await anyio.to_thread.run_sync(lost, abandon_on_cancel=True):
+                litestream.kill()
+                raise self._store.gone()
+            await anyio.sleep(EVERY_S)
 
     async def _look_back(self) -> None:
         """Ask for the oldest moment that can come back: soon after the first is there, then every hour."""

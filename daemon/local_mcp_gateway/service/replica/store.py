@@ -90,6 +90,9 @@ class ReplicaStore:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._objects = _open(target)
+        self._folder = folder_of(target.url, SETTING)
+        self._written: set[float] = set()
+        """Ends of the lease, one of which is in the object: the last, and one whose writing failed perhaps."""
 
     def read(self, *, trusting: bool = False) -> dict[str, Any] | None:
         """Return who the replica belongs to, or None; raises ReplicaProblem.
@@ -129,9 +132,10 @@ class ReplicaStore:
         """
         found = self.read(trusting=by_force)
         if found is None and used and not by_force:
+            mounted = "" if self._folder is None else " If its disk is not connected, connect it."
             raise ReplicaTaken(
                 f"{self.target.url} holds a replica that no gateway has named.",
-                hint="Use another URL, or `replica take-over` to replace what is there.",
+                hint=f"Use another URL, or `replica take-over` to replace what is there.{mounted}",
             )
         if found is not None:
             self._refuse_others(found, database, path, whose=not by_force)
@@ -148,11 +152,35 @@ class ReplicaStore:
         """
         found = self.read()
         if found is None:
-            raise ReplicaTaken(f"{self.target.url}/{IDENTITY} is gone: somebody has removed it.")
+            raise self.gone()
         self._refuse_others(found, database, path)
+        if self._written and found["until"] not in self._written:
+            raise ReplicaTaken(
+                f"{self.target.url}/{IDENTITY} is not what this gateway wrote there last.",
+                hint="The replica was put back from a copy, or a clone of this machine writes to it too. It begins"
+                " anew in a moment; give each gateway a URL of its own.",
+            )
         kept = _kept(found) if checked_at is None else {"checked_at": checked_at}
         self._write(database, path, found.get("created_at"), **kept)
         return kept.get("checked_at")
+
+    @property
+    def in_folder(self) -> bool:
+        """Tell whether the replica is in a folder, which may be that of a disk that can be disconnected."""
+        return self._folder is not None
+
+    def lost_folder(self) -> bool:
+        """Tell whether the object's folder is gone: Litestream would make it again."""
+        return self._folder is not None and not (self._folder / IDENTITY).exists()
+
+    def gone(self) -> ReplicaTaken:
+        """Return that the object is not there any more."""
+        hint = "Look who removed it; the gateway sends the whole database again in a moment."
+        if self._folder is not None:
+            hint = (
+                "Connect its disk, or see who removed it: the gateway tries again within a minute."
+            )
+        return ReplicaTaken(f"{self.target.url}/{IDENTITY} is gone.", hint=hint)
 
     def release(self, database: str, path: Path) -> None:
         """End the lease, if it is still ours."""
@@ -189,12 +217,14 @@ class ReplicaStore:
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError
 
+        until = round(time.time() + lease_s, 3)
+        self._written.add(until)
         content = {
             "database": database,
             "path": str(path),
             "host": socket.gethostname(),
             "holder": holder(path),
-            "until": round(time.time() + lease_s, 3),
+            "until": until,
             "created_at": created or datetime.now(UTC).isoformat(timespec="seconds"),
             **also,
         }
@@ -205,6 +235,8 @@ class ReplicaStore:
             self.claim(database, path, used=True)
         except (BaseError, OSError) as error:
             raise _unusable(self.target, error) from None
+        else:
+            self._written = {until}
 
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
@@ -212,11 +244,14 @@ def _kept(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def holder(path: Path) -> str:
-    """Return what tells this database file from those of other machines and folders."""
-    machine = ""
+    """Return what tells this database file from those of other machines, of clones of this one, and of folders."""
+    machine = booted = ""
     with suppress(OSError):
         machine = Path("/etc/machine-id").read_text().strip()
-    return hashlib.sha256(f"{machine or socket.gethostname()}\n{path}".encode()).hexdigest()[:16]
+    with suppress(OSError):
+        booted = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    named = f"{machine or socket.gethostname()}\n{booted}\n{path}"
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def _unusable(target: Target, error: Exception) -> ReplicaProblem:
