@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import socket
+import subprocess
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.harness import Finished, GatewayProcess, Place, new_place, poll
+import pytest
+
+from tests.harness import (
+    DEADLINE_S,
+    Finished,
+    GatewayProcess,
+    Place,
+    clean_environment,
+    new_place,
+    poll,
+)
 from tests.replicas import NAMES, Replica, add, filled, level, replicating, wait_at_rest
 
 Validate = Callable[[str, Any], None]
@@ -179,6 +193,61 @@ def test_moments_that_never_were_are_refused(shipped: Place, in_folder: Replica)
     assert shipped.query(NAMES) == [("first",)]
 
 
+@pytest.mark.parametrize("option", ["--at", "--before", "--from"])
+def test_an_unset_variable_does_not_bring_the_newest_state(
+    shipped: Place, in_folder: Replica, option: str
+) -> None:
+    done = shipped.run("db", "restore", option, "", "--yes", env=in_folder.env)
+    assert done.code == 2
+    assert f"{option} is empty." in done.stderr
+
+
+def test_a_folder_that_is_not_there_is_named(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").rmdir()
+    for words in (("replica", "status"), ("replica", "check"), ("db", "restore", "--at", "latest")):
+        done = shipped.run(*words, env=in_folder.env)
+        assert done.code == 9
+        assert f"The folder {tmp_path}/elsewhere does not exist." in done.stderr
+
+
+def test_status_says_what_the_gateway_knows_where_the_store_does_not_answer(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    with replicating(shipped, in_folder, "first") as gateway:
+        wait_at_rest(shipped)
+        (tmp_path / "elsewhere").rename(tmp_path / "disk")
+        gateway.wait_for("replica.failed")
+        done = shipped.run("replica", "status", env=in_folder.env)
+    assert done.code == 3
+    assert "State     failed" in done.stdout
+    assert "not sent" not in done.stdout
+
+
+def test_a_restore_says_that_the_replica_is_of_another_database(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    filled(new_place(tmp_path / "other", shipped=True), in_folder, "stranger")
+    (tmp_path / "ours").mkdir()
+    filled(shipped, Replica(f"file://{tmp_path}/ours"), "first")
+    done = shipped.run("db", "restore", "--from", in_folder.url)
+    assert done.code == 2
+    assert "It is a state of another database than this one." in done.stderr
+    assert shipped.query(NAMES) == [("first",)]
+
+
+def test_a_check_does_not_take_the_lease(
+    shipped: Place, in_folder: Replica, tmp_path: Path
+) -> None:
+    filled(shipped, in_folder, "first")
+    new = new_place(tmp_path / "new", shipped=True)
+    assert new.run("db", "restore", "--from", in_folder.url, "--yes").code == 0
+    assert new.run("replica", "check", env=in_folder.env).code in {0, 3}
+    status = shipped.run("replica", "status", "--json", env=in_folder.env).json()
+    assert (status["database"], status["checked_at"] is not None) == (str(shipped.database), True)
+
+
 def test_a_replica_that_is_newer_than_the_program_is_refused(
     shipped: Place, in_folder: Replica, tmp_path: Path
 ) -> None:
@@ -189,6 +258,32 @@ def test_a_replica_that_is_newer_than_the_program_is_refused(
     assert done.code != 0
     assert f"holds the migration {tag}" in done.stderr
     assert not old.database.exists()
+
+
+def test_the_newest_state_is_told_with_its_own_time(shipped: Place, in_folder: Replica) -> None:
+    filled(shipped, in_folder, "first")
+    status = shipped.run("replica", "status", "--json", env=in_folder.env)
+    newest = json.loads(status.stdout)["newest"]
+    done = shipped.run("db", "restore", "--at", "latest", "--yes", env=in_folder.env)
+    assert f"by the state at {in_folder.url} of {newest}." in done.stderr
+
+
+def test_a_signal_ends_a_restore_that_waits_for_the_store(shipped: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(DEADLINE_S)
+        replica = Replica("s3://bucket/gateway", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        command = subprocess.Popen(
+            [*shipped.command, *shipped.options, "db", "restore", "--at", "latest", "--yes"],
+            env=clean_environment(shipped.home, **replica.env),
+            stderr=subprocess.PIPE,
+        )
+        asked, _ = mute.accept()  # and it gets no answer
+        with asked:
+            command.send_signal(signal.SIGTERM)
+            _, said = command.communicate(timeout=DEADLINE_S)
+    assert command.returncode == 0
+    assert b"Stopped by a signal while the store had not answered." in said
+    assert list(shipped.database.parent.glob(".*fetched*")) == []
 
 
 def test_a_restore_waits_for_no_gateway(shipped: Place, in_folder: Replica) -> None:

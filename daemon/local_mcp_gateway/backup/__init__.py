@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.backup.copies import CopyStore, explain_store_error
+    from local_mcp_gateway.backup.copies import CopyStore, explain_store_error, unhurried
     from local_mcp_gateway.backup.copy_record import (
         Copied,
         Copy,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         clean_up,
         copy_bytes,
         existing_folder,
+        fetched_folder,
         list_asides,
         make_folder,
         named_failures,
@@ -78,7 +79,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
-        copies=("CopyStore", "explain_store_error"),
+        copies=("CopyStore", "explain_store_error", "unhurried"),
         copy_record=(
             "Copied",
             "Copy",
@@ -109,6 +110,7 @@ else:
             "clean_up",
             "copy_bytes",
             "existing_folder",
+            "fetched_folder",
             "list_asides",
             "make_folder",
             "named_failures",
@@ -170,6 +172,7 @@ __all__ = [
     "create_backup",
     "existing_folder",
     "explain_store_error",
+    "fetched_folder",
     "file_hash",
     "find_backup",
     "hold_still",
@@ -203,6 +206,7 @@ __all__ = [
     "swap",
     "temporary_file",
     "temporary_path",
+    "unhurried",
     "unsent_folder",
     "verify_backup",
     "write_all",

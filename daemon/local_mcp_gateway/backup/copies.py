@@ -63,7 +63,7 @@ class CopyStore:
 
     def read(self, *, run: Run = UNWATCHED) -> CopyCatalog:
         """Read every manifest. Raises CopyFailed."""
-        return _unhurried(lambda: self._read(run), run)
+        return unhurried(lambda: self._read(run), run)
 
     def send(
         self,
@@ -78,11 +78,11 @@ class CopyStore:
 
         Raises CopyFailed, BackupDamaged if the backup here is not what its manifest says, Interrupted.
         """
-        return _unhurried(lambda: self._send(backup, origin, host, recipients, run), run)
+        return unhurried(lambda: self._send(backup, origin, host, recipients, run), run)
 
     def check(self, copy: Copy, *, run: Run = UNWATCHED) -> None:
         """Read a copy in full; raises BackupDamaged unless it is what was sent. Needs no key."""
-        return _unhurried(lambda: self._check(copy, run), run)
+        return unhurried(lambda: self._check(copy, run), run)
 
     def fetch(
         self, copy: Copy, target: Path, identities: Sequence[Identity], *, run: Run = UNWATCHED
@@ -91,7 +91,7 @@ class CopyStore:
 
         Raises CopyKeyProblem, BackupDamaged, CopyFailed, Interrupted; then the file is of no use.
         """
-        return _unhurried(lambda: self._fetch(copy, target, identities, run), run)
+        return unhurried(lambda: self._fetch(copy, target, identities, run), run)
 
     def remove(self, copy: Copy) -> None:
         """Remove a copy: first its manifest, so that what a kill leaves is not listed. Raises CopyFailed."""
@@ -273,7 +273,7 @@ _HINTS: Final = {
 }
 
 
-def _unhurried(work: Callable[[], Result], run: Run) -> Result:
+def unhurried(work: Callable[[], Result], run: Run) -> Result:
     """Do blocking work in a thread: a stop does not wait for the network."""
     job = Job(work)
     while job.is_alive():

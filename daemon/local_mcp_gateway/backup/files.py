@@ -15,11 +15,13 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import (
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp"
 """Being written (backup, manifest, staged database, scratch copy); its writer holds a flock on it."""
+FETCHED = ".fetched-"
+"""Part of the name of a folder for what is fetched to become the database; its command holds a flock on it."""
 DELISTED = ".pruned"
 """A delisted manifest, whose backup is about to be removed."""
 LONGEST_TAG_BYTES = 100
@@ -205,6 +209,40 @@ def _move(source: Path, path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
+@contextmanager
+def fetched_folder(database: Path) -> Iterator[Path]:
+    """Yield a private folder beside the database, for a file that may become it; removed at the end.
+
+    Those of killed commands are removed first: their flocks are free.
+    """
+    real = database.resolve()
+    _remove_fetched(real)
+    prefix = f".{real.name}{FETCHED}"
+    with TemporaryDirectory(dir=real.parent, prefix=prefix) as folder, _held(Path(folder)):
+        yield Path(folder)
+
+
+def _remove_fetched(database: Path) -> list[Path]:
+    """Remove the folders of killed commands; return them."""
+    gone = []
+    for left in _entries(database.parent, rf"\.{re.escape(database.name)}{re.escape(FETCHED)}\w+"):
+        with suppress(OSError), _held(left):
+            shutil.rmtree(left)
+            gone.append(left)
+    return gone
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that nobody removes it; raises OSError while another process does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def clear(path: Path) -> None:
     """Remove a leftover of the same name whose writer is gone; raise if the writer lives."""
     try:
@@ -303,6 +341,7 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
         written = rf"\.{re.escape(database.name)}(\.\w+)?\.tmp(-\w+|\.lock)?"
         for path in _entries(database.parent, written):
             gone += _discard(path)
+        gone += _remove_fetched(database)
         gone += _unlinked_twins(database)
         gone += _cold_journal(database)
     return tuple(gone)

@@ -9,10 +9,10 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import ui
-from local_mcp_gateway.cli.context import Invocation, guard_context
+from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.restore import lock_timeout_option, restore_moment, yes_option
-from local_mcp_gateway.cli.ui import confirm_by_name
+from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
 from local_mcp_gateway.errors import Exit, GatewayError
 from local_mcp_gateway.service.admin import NoDaemon, ask
 from local_mcp_gateway.service.replica import LAST_SYNC_S, ReplicaStore, Target, moments
@@ -34,30 +34,37 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     """Show where it is, how far behind, and how far back it goes; exit 3 if it is behind or fails."""
     target = Target.of(invocation.settings)
     live = (_asked(invocation.database, "status") or {}).get("replica") or {}
-    there, owner = moments(target), ReplicaStore(target).read() or {}
+    there, owner, problem = None, {}, None
+    try:
+        owner = ReplicaStore(target).read() or {}  # says within seconds what is wrong
+        there = moments(target)
+    except GatewayError as error:
+        if not live:
+            raise
+        problem = error  # what the gateway knows is told all the same
     shown = {
         "url": target.url,
         "state": live.get("state", "not running"),
         "behind_s": live.get("behind_s"),
         "behind_bytes": live.get("behind_bytes"),
         "transaction": live.get("transaction"),
-        "problem": live.get("problem"),
+        "problem": live.get("problem") or (problem and problem.message),
         "database": owner.get("path"),
         "host": owner.get("host"),
-        "oldest": formats.iso(there.oldest) if there else None,
+        "oldest": formats.iso(there.oldest) if there else live.get("oldest"),
         "newest": formats.iso(there.newest) if there else None,
         "bytes": there.bytes if there else 0,
         "keep_days": target.keep_days,
-        "checked_at": owner.get("checked_at"),
+        "checked_at": owner.get("checked_at") or live.get("checked_at"),
     }
     if as_json:
         ui.print_json(shown)
     else:
         for line in _lines(shown):
             ui.tell(line)
-        if hint := live.get("hint"):
+        if hint := live.get("hint") or (problem and problem.hint):
             ui.tell(hint, mark="→ ")
-    return Exit.DIFFERS if shown["state"] in {"behind", "failed"} else Exit.OK
+    return Exit.DIFFERS if problem or shown["state"] in {"behind", "failed"} else Exit.OK
 
 
 def _lines(shown: dict[str, Any]) -> Iterator[str]:
@@ -66,11 +73,14 @@ def _lines(shown: dict[str, Any]) -> Iterator[str]:
         yield f"Of        {shown['database']} on {shown['host']}"
     yield f"State     {shown['state']}"
     if shown["behind_s"]:
-        unsent = formats.size(shown["behind_bytes"] or 0)
-        yield f"Behind    {shown['behind_s']:g} s, {unsent} not sent"
+        unsent = shown["behind_bytes"]
+        known = f", {formats.size(unsent)} not sent" if unsent is not None else ""
+        yield f"Behind    {shown['behind_s']:g} s{known}"
     if shown["problem"]:
         yield f"Reason    {shown['problem']}"
-    if shown["oldest"] is None:
+    if shown["newest"] is None and shown["oldest"] is not None:
+        yield f"Moments   from {shown['oldest']} on, kept for {shown['keep_days']} days"
+    elif shown["oldest"] is None:
         yield "Moments   none: nothing is there yet"
     else:
         yield f"Moments   from {shown['oldest']} to {shown['newest']}, kept for {shown['keep_days']} days"
@@ -102,17 +112,20 @@ def check(invocation: Invocation, *, as_json: bool) -> int:
 
     Exit 3 if not everything is sent, 9 if it is damaged or is not the database.
     """
+    from local_mcp_gateway.database import Run
     from local_mcp_gateway.service.replica import check as check_replica
 
     target, database = Target.of(invocation.settings), invocation.database
     invocation.prepare_folder()
-    found = check_replica(target, database, lambda: _asked(database, "replica.sync"))
+    with stop_on_signals() as stop, progress_bar() as progress:
+        run = Run(stop=stop, progress=progress)
+        found = check_replica(target, database, lambda: _asked(database, "replica.sync"), run)
     checked_at = formats.iso()
     if not _asked(database, "replica.checked", {"at": checked_at}) and (
         identity := _identity(database)
     ):
         with suppress(GatewayError):  # it is another's, or cannot be written
-            ReplicaStore(target).renew(identity, database.resolve(), checked_at)
+            ReplicaStore(target).note_check(identity, database.resolve(), checked_at)
     if as_json:
         ui.print_json(
             {

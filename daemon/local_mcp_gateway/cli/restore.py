@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,9 @@ def restore(
     """
     from local_mcp_gateway.guard import find_to_restore
 
+    for option, value in (("--at", at), ("--before", before), ("--from", url)):
+        if value == "":  # an unset variable of the shell must not mean the newest state
+            raise UsageProblem(f"{option} is empty.", hint="Give a value, or leave the option out.")
     replica = (at, before, url) != (None, None, None)
     if copy_from is not None:
         if replica:
@@ -107,6 +110,7 @@ def restore_moment(
     """
     from datetime import UTC, datetime
 
+    from local_mcp_gateway.database import Run
     from local_mcp_gateway.guard import find_to_restore
     from local_mcp_gateway.service.replica import Target, fetched, parse_moment, replicated_before
 
@@ -114,8 +118,14 @@ def restore_moment(
     moment = parse_moment(at, datetime.now(UTC))
     invocation.prepare_folder()
     refuse_while_held(invocation.database, lock_timeout)
-    transaction = replicated_before(target, invocation.database, before) if before else None
-    with fetched(target, invocation.database, moment=moment, txid=transaction) as file:
+    transaction = None
+    with ExitStack() as removed_after:
+        with stop_on_signals() as stop, progress_bar() as progress:
+            run = Run(stop=stop, progress=progress)
+            if before:
+                transaction = replicated_before(target, invocation.database, before, run)
+            state = fetched(target, invocation.database, moment=moment, txid=transaction, run=run)
+            file = removed_after.enter_context(state)
         backup = find_to_restore(invocation.database, str(file), invocation.settings.backup_folder)
         code = _restore(
             invocation, backup, origin=target.url, moved=True, lock_timeout=lock_timeout, **how
@@ -194,7 +204,7 @@ def _restore(
 def _losses(database: Path, backup: Backup, origin: str | None) -> Iterator[str]:
     """Describe what is in the database now and would be gone after the restore."""
     from local_mcp_gateway.backup import is_of, rows_lost
-    from local_mcp_gateway.database import reading
+    from local_mcp_gateway.database import open_immutable, reading
     from local_mcp_gateway.errors import GatewayError, Interrupted
     from local_mcp_gateway.migrate import Ledger
 
@@ -207,8 +217,11 @@ def _losses(database: Path, backup: Backup, origin: str | None) -> Iterator[str]
         return
     yield f"{database} will be replaced by {whose} of {backup.created_at}."
     try:
-        with reading(database) as reader:
+        with reading(database) as reader, closing(open_immutable(backup.path)) as restored:
             applied = Ledger(reader).names()
+            identities = {Ledger(each).identity() for each in (reader, restored)} - {None}
+        if len(identities) > 1:
+            yield "It is a state of another database than this one."
         lost = rows_lost(database, backup.path, ignored=Ledger.TABLES, limit_s=COMPARISON_LIMIT_S)
     except Interrupted:
         yield f"What was written since was not counted: that took longer than {COMPARISON_LIMIT_S:g} s."

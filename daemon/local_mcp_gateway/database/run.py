@@ -31,6 +31,7 @@ PHASES: Final = {
     "flush": "flushing to the disk",
     "compare": "comparing with the newest backup of",
     "copy": "copying",
+    "fetch": "fetching from the replica",
     "rehearse": "rehearsing",
     "apply": "applying",
     "count": "counting rows",

@@ -38,7 +38,7 @@ from local_mcp_gateway.backup import (
 from local_mcp_gateway.errors import ConfigProblem, CopyFailed, CopyKeyProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_given
-from local_mcp_gateway.service.object_store import folder_of, open_store
+from local_mcp_gateway.service.object_store import folder_of, open_store, require_endpoint
 from local_mcp_gateway.service.secrets import BucketKeys, Unusable, private_file
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def store_of(settings: Settings, url: str = "") -> CopyStore:
             key=SETTING,
         )
     setting = "The URL" if url else SETTING
-    folder = folder_of(chosen, setting)
+    if (folder := folder_of(chosen, setting)) is None:
+        require_endpoint(settings.backup.copy_endpoint, "backup.copy_endpoint")
     with _installed():
         store = open_store(
             chosen,

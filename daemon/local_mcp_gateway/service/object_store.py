@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,10 @@ RETRIES: Final = 3
 
 def folder_of(url: str, setting: str) -> Path | None:
     """Return the folder of a `file:///` URL, None for an S3 one; raises ConfigProblem for any other."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
         return Path(unquote(parts.path))
     if parts.scheme != "s3" or not parts.netloc:
@@ -40,6 +44,34 @@ def folder_of(url: str, setting: str) -> Path | None:
             key=setting,
         )
     return None
+
+
+def require_endpoint(endpoint: str, setting: str) -> None:
+    """Raise ConfigProblem unless it is empty or the URL of a server: obstore panics at anything else."""
+    try:
+        parts = urlsplit(endpoint)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and (parts.port or 1)
+        usable = usable and not re.search(r"[\s?#]", endpoint)
+    except ValueError:
+        usable = False
+    if endpoint and not usable:
+        raise ConfigProblem(
+            f"{setting} is {endpoint!r}, which is not the URL of a server.",
+            hint="Write https://host, or http://host:port.",
+            key=setting,
+        )
+
+
+def require_folder(folder: Path, missing: type[CopyFailed | ReplicaProblem]) -> None:
+    """Raise `missing` unless the folder is there."""
+    if not folder.is_dir():
+        raise missing(
+            f"{folder} is not a folder."
+            if folder.exists()
+            else f"The folder {folder} does not exist.",
+            hint="Connect its disk, or create the folder: it is not made here, so that nothing is"
+            " written in the place of a disk that is not mounted.",
+        )
 
 
 def open_store(
@@ -62,12 +94,7 @@ def open_store(
     from obstore.store import LocalStore, S3Store
 
     if folder is not None:
-        if not folder.is_dir():
-            raise missing(
-                f"The folder {folder} does not exist.",
-                hint="Connect its disk, or create the folder: it is not made here, so that nothing is"
-                " written in the place of a disk that is not mounted.",
-            )
+        require_folder(folder, missing)
         return LocalStore(folder)
     options: dict[str, Any] = {**keys()}
     if endpoint:

@@ -9,6 +9,7 @@ import pytest
 
 from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
 from local_mcp_gateway.service.replica import fetch, moments, parse_moment
+from local_mcp_gateway.service.replica.litestream import plain_words
 from tests.harness import Place
 from tests.replicas import Replica, filled
 
@@ -31,6 +32,17 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 def test_the_future_is_refused() -> None:
     with pytest.raises(UsageProblem, match="in the future"):
         parse_moment("2026-11-29T12:00:02Z", NOW)
+
+
+def test_what_a_store_says_is_told_without_what_differs_each_time() -> None:
+    said = (
+        "close l1 iterator: operation error S3: ListObjectsV2, https response error StatusCode: {}, RequestID: r1,"
+        " HostID: h/2=, {}: The words."
+    )
+    for code in ("NoSuchBucket", "api error AccessDenied"):
+        name = code.rpartition(" ")[2]
+        assert plain_words(said.format(404, code)) == f"The words ({name})."
+    assert plain_words("Error: no matching backup files") == "no matching backup files"
 
 
 def test_nothing_is_there_before_the_first_gateway(replica: Replica, tmp_path: Path) -> None:

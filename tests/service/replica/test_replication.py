@@ -75,8 +75,8 @@ def test_a_disk_that_is_not_mounted_is_not_written_in_its_place(
     with shipped.serve(env=in_folder.env) as gateway:
         gateway.wait_ready()
         assert "does not exist" in gateway.wait_for("replica.failed")["message"]
-        for command in ("status", "check"):
-            assert shipped.run("replica", command, env=in_folder.env).code == Exit.NO_BACKUP
+        for command, code in (("status", Exit.DIFFERS), ("check", Exit.NO_BACKUP)):
+            assert shipped.run("replica", command, env=in_folder.env).code == code
     assert not (tmp_path / "elsewhere").exists()
 
 

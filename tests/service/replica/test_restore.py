@@ -30,13 +30,14 @@ def test_a_check_finds_a_replica_that_has_everything_and_is_not_the_database(
     assert "mcp_servers: 1 row gone, 1 deleted row back" in done.stderr
 
 
-def test_what_a_killed_restore_has_fetched_is_removed_by_the_next(
+def test_what_a_killed_restore_has_fetched_is_removed_by_the_next_or_by_a_start(
     shipped: Place, in_folder: Replica
 ) -> None:
     filled(shipped, in_folder, "first")
     left = shipped.database.with_name(f".{shipped.database.name}.fetched-left")
-    left.mkdir()
-    with closing(sqlite3.connect(left / "replica.db")):
-        pass
-    assert shipped.run("replica", "check", env=in_folder.env).code == 0
-    assert not left.exists()
+    for command in (("replica", "check"), ("db", "migrate")):
+        left.mkdir()
+        with closing(sqlite3.connect(left / "replica.db")):
+            pass
+        assert shipped.run(*command, env=in_folder.env).code == 0
+        assert not left.exists()

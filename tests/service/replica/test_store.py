@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,10 +102,33 @@ def test_a_lease_that_a_clone_of_the_machine_has_written_is_noticed(
         ours.renew(ONE, tmp_path / "a.db")
 
 
-@pytest.mark.parametrize("url", ["", "relative/path", "file:///", "file://", "s3://", "s3:///path"])
+def test_a_machine_that_started_again_waits_for_its_own_lease(
+    in_folder: Replica, tmp_path: Path
+) -> None:
+    store, object_ = ReplicaStore(in_folder.target), tmp_path / "elsewhere/local-mcp-gateway.json"
+    store.claim(ONE, tmp_path / "a.db", used=False)
+    object_.write_text(json.dumps({**json.loads(object_.read_text()), "holder": "before"}))
+    with pytest.raises(ReplicaTaken, match="this machine from before it started again"):
+        store.claim(ONE, tmp_path / "a.db", used=True)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "relative/path", "file:///", "file://", "s3://", "s3:///path", "s3://[x"]
+)
 def test_what_is_no_place_is_refused(url: str) -> None:
     with pytest.raises(ConfigProblem):
         Target.of(Settings(replica=ReplicaSettings(url=url)))
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["127.0.0.1:9000", "localhost:9000", "http://", "http://a b", "https://h:99999", "ftp://h"],
+)
+def test_an_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
+    """The library for stores panics at it, which ends a process."""
+    replica = ReplicaSettings(url="s3://bucket/gateway", endpoint=endpoint)
+    with pytest.raises(ConfigProblem, match="not the URL of a server"):
+        Target.of(Settings(replica=replica))
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:

@@ -12,25 +12,30 @@ it finds no such frame and sends the whole database.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import which
+from subprocess import PIPE, Popen, TimeoutExpired
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
 
 from local_mcp_gateway.backup import unsent_folder
-from local_mcp_gateway.errors import ReplicaProblem, UsageProblem
+from local_mcp_gateway.database import UNWATCHED
+from local_mcp_gateway.errors import NoRoom, ReplicaProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.service.replica.store import INSTALL, holder
 from local_mcp_gateway.service.runtime_paths import socket_address
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from typing import Any
 
+    from local_mcp_gateway.database import Run
     from local_mcp_gateway.service.replica.store import Target
 
 STOP_S: Final = 3
@@ -48,6 +54,8 @@ ASK_S: Final = 3.0
 LISTEN_POLL_S: Final = 0.02
 LIST_S: Final = 60.0
 FETCH_S: Final = 3600.0
+LOOK_S: Final = 0.1
+"""Interval of looking whether a command is asked to stop."""
 WHOLE: Final = 9
 """Litestream's level of whole copies."""
 _LAUNCH: Final = """
@@ -57,6 +65,9 @@ os.getppid() == int(sys.argv[1]) or sys.exit(1)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 """Asks the kernel for SIGTERM at the death of the gateway (PR_SET_PDEATHSIG), then becomes Litestream."""
+
+
+_S3_ERROR: Final = re.compile(r"HostID: [^,]*, (api error )?(?P<code>\w+): (?P<words>.+)")
 
 
 @frozen
@@ -89,6 +100,11 @@ def program() -> Path:
             "The replica needs Litestream, which is not installed.", hint=f"Install it: {INSTALL}"
         )
     return Path(found)
+
+
+def _command(*arguments: str) -> tuple[str, ...]:
+    """Return a command of Litestream that ends with this process; raises ReplicaProblem."""
+    return (sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), str(program()), *arguments)
 
 
 def _environment(target: Target) -> dict[str, str]:
@@ -130,6 +146,8 @@ class Litestream:
         self._socket, self._file = folder / f"{name}.sock", folder / f"{name}.yml"
         self._target = target
         self._process: asyncio.subprocess.Process
+        self._handle: int
+        """The process, for signals: those of asyncio may take its exit code from the watcher that waits for it."""
         self.last_error = ""
 
     @asynccontextmanager
@@ -137,8 +155,7 @@ class Litestream:
         """Run it for the block; nobody else makes a checkpoint meanwhile, and the WAL is empty."""
         _write_private(self._file, _configuration(self._database, self._target, self._socket.name))
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-c", _LAUNCH, str(os.getpid()), str(program())),
-            *("replicate", "-no-expand-env", "-config", str(self._file)),
+            *_command("replicate", "-no-expand-env", "-config", str(self._file)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -146,6 +163,7 @@ class Litestream:
             cwd=self._socket.parent,  # a longer path would not fit into the address of a socket
             start_new_session=True,
         )
+        self._handle = os.pidfd_open(self._process.pid)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read_log)
             try:
@@ -153,18 +171,21 @@ class Litestream:
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._end()
+                os.close(self._handle)
                 self._file.unlink(missing_ok=True)
                 self._socket.unlink(missing_ok=True)
 
     async def _end(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        self._signal(signal.SIGTERM)
         with anyio.move_on_after(STOP_S + 2):
             await self._process.wait()
             return
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self.kill()
         await self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, number)
 
     @property
     def pid(self) -> int:
@@ -172,9 +193,8 @@ class Litestream:
         return self._process.pid
 
     def kill(self) -> None:
-        """End it at once, with nothing more sent: the file at the path is not its file any more."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        """End it at once, with nothing more sent: the file or the folder is not what it was."""
+        self._signal(signal.SIGKILL)
 
     async def ended(self) -> int:
         """Wait until it ends by itself; return its exit code."""
@@ -186,7 +206,7 @@ class Litestream:
             with suppress(ValueError, AttributeError):
                 entry = json.loads(line)
                 if entry.get("level") in {"ERROR", "error"}:
-                    self.last_error = str(entry.get("error") or entry.get("msg"))[:300]
+                    self.last_error = plain_words(str(entry.get("error") or entry.get("msg")))
 
     async def sync(self, timeout_s: float = ASK_S) -> Progress | None:
         """Send what is new; return how far it came, or None if that is not known within the time."""
@@ -283,20 +303,38 @@ def _configured(database: Path, target: Target) -> Iterator[str]:
         yield str(file)
 
 
-def _run(target: Target, *arguments: str, timeout_s: float) -> bytes:
-    """Run a command of Litestream and return its output; raises ReplicaProblem with what it said."""
-    command = [str(program()), *arguments]
-    try:
-        done = subprocess.run(
-            command, env=_environment(target), capture_output=True, timeout=timeout_s, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ReplicaProblem(f"The replica did not answer within {timeout_s:g} s.") from None
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1].removeprefix("Error: ") if said else f"exit code {done.returncode}"
+def _run(target: Target, *arguments: str, timeout_s: float, run: Run = UNWATCHED) -> bytes:
+    """Run a command of Litestream and return its output; raises Interrupted, and ReplicaProblem with what it said."""
+    with Popen(_command(*arguments), stdout=PIPE, stderr=PIPE, env=_environment(target)) as process:
+        try:
+            output, errors = _outcome(process, timeout_s, run)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        said = errors.decode(errors="replace").strip().splitlines()
+        reason = plain_words(said[-1]) if said else f"exit code {process.returncode}"
         raise ReplicaProblem(f"The replica cannot be read: {reason}")
-    return done.stdout
+    return output
+
+
+def plain_words(error: str) -> str:
+    """Return an error without what differs each time; of an S3 store only its own words."""
+    found = _S3_ERROR.search(error)
+    if found:
+        return f"{found['words'].rstrip('.')} ({found['code']})."
+    return error.removeprefix("Error: ")[:300]
+
+
+def _outcome(process: Popen[bytes], timeout_s: float, run: Run) -> tuple[bytes, bytes]:
+    until = time.monotonic() + timeout_s
+    while True:
+        with suppress(TimeoutExpired):
+            return process.communicate(timeout=LOOK_S)
+        run.progress("fetch", 0, 0)
+        run.checkpoint("while the replica was asked")
+        if time.monotonic() > until:
+            raise ReplicaProblem(f"The replica did not answer within {timeout_s:g} s.")
 
 
 @frozen
@@ -310,6 +348,11 @@ class Sent:
         found = (file for file in self.files if level is None or file["level"] == level)
         return max((int(file["max_txid"], 16) for file in found), default=0)
 
+    def time_of(self, txid: int | None) -> datetime | None:
+        """Return when the newest file that ends with a transaction was made, if there is one."""
+        found = [file["timestamp"] for file in self.files if int(file["max_txid"], 16) == txid]
+        return datetime.fromisoformat(max(found)) if found else None
+
     @property
     def moments(self) -> Moments | None:
         """Return what can be brought back, or None if nothing can."""
@@ -321,13 +364,15 @@ class Sent:
         return Moments(datetime.fromisoformat(min(whole)), datetime.fromisoformat(newest), size)
 
 
-def sent_files(target: Target) -> Sent:
+def sent_files(target: Target, run: Run = UNWATCHED) -> Sent:
     """Return the files of the replica; raises ReplicaProblem."""
+    target.require_folder()
     with _configured(Path("/replica.db"), target) as config:
         output = _run(
             target,
             *("ltx", "-json", "-level", "all", "-no-expand-env", "-config", config, "/replica.db"),
             timeout_s=LIST_S,
+            run=run,
         )
     return Sent(json.loads(output) or [])
 
@@ -404,12 +449,15 @@ def fetch(
     *,
     moment: datetime | None = None,
     txid: int | None = None,
-) -> None:
+    run: Run = UNWATCHED,
+) -> datetime:
     """Write the database as it was at a moment (or after a transaction) to a file that is not there yet.
 
-    Raises ReplicaProblem; then the file may be there in part, and is of no use.
+    Return the moment that it is of. Raises ReplicaProblem, NoRoom or Interrupted; then the file may be there
+    in part, and is of no use.
     """
-    there = moments(target)
+    sent = sent_files(target, run)
+    there = sent.moments
     if there is None:
         raise ReplicaProblem(f"Nothing is at {target.url}.", hint="Check replica.url.")
     if moment is not None and moment < there.oldest:
@@ -421,9 +469,22 @@ def fetch(
     when = ("-timestamp", f"{moment:%Y-%m-%dT%H:%M:%S}Z") if moment is not None else ()
     which_one = ("-txid", f"{txid:016x}") if txid is not None else ()
     with _configured(Path("/replica.db"), target) as config:
-        _run(
-            target,
-            *("restore", "-json", "-no-expand-env", "-config", config, *when, *which_one),
-            *("-o", str(output), "/replica.db"),
-            timeout_s=FETCH_S,
-        )
+        try:
+            _run(
+                target,
+                *("restore", "-json", "-no-expand-env", "-config", config, *when, *which_one),
+                *("-o", str(output), "/replica.db"),
+                timeout_s=FETCH_S,
+                run=run,
+            )
+        except ReplicaProblem as error:
+            if os.strerror(errno.ENOSPC).lower() not in error.message.lower():
+                error.hint = (
+                    "Try again; if it stays, give an earlier moment with --at: `replica status` shows how far"
+                    " back it goes."
+                )
+                raise
+            raise NoRoom(
+                f"Not enough room in {output.parent.parent} for the database of the replica."
+            ) from None
+    return moment or sent.time_of(txid) or there.newest

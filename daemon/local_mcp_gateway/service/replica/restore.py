@@ -6,27 +6,26 @@ writes to the URL). So a check compares every row with the live database.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-import tempfile
-from contextlib import contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from local_mcp_gateway.backup import rows_lost
-from local_mcp_gateway.database import check_sound, data_version, reading, table_names
+from local_mcp_gateway.backup import fetched_folder, named_failures, rows_lost, unhurried
+from local_mcp_gateway.database import UNWATCHED, check_sound, data_version, reading, table_names
 from local_mcp_gateway.errors import Damaged, NotADatabase, ReplicaProblem, UsageProblem
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.schema import is_engines
 from local_mcp_gateway.service.replica.litestream import fetch
+from local_mcp_gateway.service.replica.store import ReplicaStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
+    from pathlib import Path
 
-    from local_mcp_gateway.database import Connection
+    from local_mcp_gateway.database import Connection, Run
     from local_mcp_gateway.service.replica.store import Target
 
 ATTEMPTS: Final = 3
@@ -35,41 +34,30 @@ ATTEMPTS: Final = 3
 
 @contextmanager
 def fetched(
-    target: Target, database: Path, *, moment: datetime | None = None, txid: int | None = None
+    target: Target,
+    database: Path,
+    *,
+    moment: datetime | None = None,
+    txid: int | None = None,
+    run: Run = UNWATCHED,
 ) -> Iterator[Path]:
     """Yield a file, next to the database, with its state at a moment or after a transaction.
 
-    Raises ReplicaProblem. What a killed command left is removed by the next.
+    Raises ReplicaProblem, NoRoom, Interrupted. What a killed command left is removed by the next, or the next start.
     """
-    real = database.resolve()
-    prefix = f".{real.name}.fetched-"
-    for left in real.parent.glob(f"{prefix}*"):
-        with suppress(OSError), _held(left):
-            shutil.rmtree(left)
-    with (
-        tempfile.TemporaryDirectory(dir=real.parent, prefix=prefix) as folder,
-        _held(Path(folder)),
-    ):
-        file = Path(folder, f"replica-{moment or datetime.now(UTC):%Y%m%dT%H%M%SZ}.db")
-        fetch(target, file, moment=moment, txid=txid)
+    store = ReplicaStore(target)  # says within seconds what is wrong
+    unhurried(partial(store.read, trusting=True), run)
+    with ExitStack() as removed_after:
+        with named_failures(database, doing="write beside"):
+            folder = removed_after.enter_context(fetched_folder(database))
+        file = folder / "replica.db"
+        found = fetch(target, file, moment=moment, txid=txid, run=run)
         file.chmod(0o600)
-        if moment is not None:
-            os.utime(file, (moment.timestamp(), moment.timestamp()))
-        yield file
+        os.utime(file, (found.timestamp(), found.timestamp()))
+        yield file.rename(folder / f"replica-{found:%Y%m%dT%H%M%SZ}.db")
 
 
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that nobody removes it; raises OSError while another process does."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def replicated_before(target: Target, database: Path, tag: str) -> int:
+def replicated_before(target: Target, database: Path, tag: str, run: Run = UNWATCHED) -> int:
     """Return the replica's transaction from before a migration, as the history of database or replica has it.
 
     Raises UsageProblem where it was not noted.
@@ -79,7 +67,7 @@ def replicated_before(target: Target, database: Path, tag: str) -> int:
         with reading(database) as reader:
             found = Ledger(reader).replicated_before(tag)
     if found is None:
-        with fetched(target, database) as file, reading(file) as reader:
+        with fetched(target, database, run=run) as file, reading(file) as reader:
             found = Ledger(reader).replicated_before(tag)
     if found is None:
         raise UsageProblem(
@@ -101,7 +89,9 @@ class Checked:
     differences: tuple[str, ...] = ()
 
 
-def check(target: Target, database: Path, sync: Callable[[], int | None]) -> Checked:
+def check(
+    target: Target, database: Path, sync: Callable[[], int | None], run: Run = UNWATCHED
+) -> Checked:
     """Restore the newest state, check it in full, and compare each of its rows with the live database.
 
     `sync` sends what is new, and returns None where no gateway can. Raises Damaged, and ReplicaProblem where
@@ -112,7 +102,7 @@ def check(target: Target, database: Path, sync: Callable[[], int | None]) -> Che
         with reading(database) if there else nullcontext() as live:
             before = live and data_version(live)
             sent = sync()
-            with fetched(target, database) as file:
+            with fetched(target, database, run=run) as file:
                 _require_sound(target, file)
                 found = _examine(database, file, live)
             unchanged = (live and data_version(live)) == before

@@ -14,16 +14,23 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from local_mcp_gateway.backup import explain_store_error
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.service.object_store import folder_of, open_store
+from local_mcp_gateway.service.object_store import (
+    folder_of,
+    open_store,
+    require_endpoint,
+    require_folder,
+)
 from local_mcp_gateway.service.secrets import BucketKeys
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from obstore.store import ObjectStore
 
     from local_mcp_gateway.config import Settings
@@ -57,7 +64,7 @@ class Target:
                 hint="Set replica.url in the configuration, or give a URL: s3://bucket/path or file:///folder.",
             )
         setting = "The URL" if url else SETTING
-        if urlsplit(chosen).scheme == "sftp":
+        if chosen.startswith("sftp:"):
             raise ConfigProblem(
                 f"{setting} is {chosen}: no lease can be kept over SFTP, so two gateways could write there.",
                 hint="Use s3://bucket/path or file:///folder; a folder may be mounted with sshfs.",
@@ -65,7 +72,13 @@ class Target:
             )
         if folder_of(chosen, setting) is not None:
             return cls(chosen, keys, keep_days=replica.keep_days)
+        require_endpoint(replica.endpoint, "replica.endpoint")
         return cls(chosen, keys, replica.endpoint, replica.region, replica.keep_days)
+
+    def require_folder(self) -> None:
+        """Raise ReplicaProblem where the replica is in a folder that is not there."""
+        if (folder := folder_of(self.url, SETTING)) is not None:
+            require_folder(folder, ReplicaProblem)
 
     def variables(self) -> dict[str, str]:
         """Return the keys of the bucket as variables; raises SealedValueProblem."""
@@ -91,8 +104,8 @@ class ReplicaStore:
         self.target = target
         self._objects = _open(target)
         self._folder = folder_of(target.url, SETTING)
-        self._written: set[float] = set()
-        """Ends of the lease, one of which is in the object: the last, and one whose writing failed perhaps."""
+        self._written: set[str] = set()
+        """Marks of what this gateway wrote, one of which is in the object: the last, and any that failed perhaps."""
 
     def read(self, *, trusting: bool = False) -> dict[str, Any] | None:
         """Return who the replica belongs to, or None; raises ReplicaProblem.
@@ -145,6 +158,13 @@ class ReplicaStore:
         self._write(database, path, created, new=found is None and not by_force, **kept)
         return kept.get("checked_at")
 
+    def note_check(self, database: str, path: Path, checked_at: str) -> None:
+        """Note when the replica of this database was checked, where no other gateway replicates to it now."""
+        found = self.read()
+        if found is not None:
+            self._refuse_others(found, database, path)
+            self._put({**found, "checked_at": checked_at})
+
     def renew(self, database: str, path: Path, checked_at: str | None = None) -> str | None:
         """Extend the lease, and note a check; return when the last one was.
 
@@ -154,7 +174,7 @@ class ReplicaStore:
         if found is None:
             raise self.gone()
         self._refuse_others(found, database, path)
-        if self._written and found["until"] not in self._written:
+        if self._written and found.get("mark") not in self._written:
             raise ReplicaTaken(
                 f"{self.target.url}/{IDENTITY} is not what this gateway wrote there last.",
                 hint="The replica was put back from a copy, or a clone of this machine writes to it too. It begins"
@@ -198,6 +218,11 @@ class ReplicaStore:
                 hint="Use another URL, or `replica take-over` to replace what is there.",
             )
         if found["holder"] != holder(path) and float(found["until"]) > time.time():
+            if (found["path"], found["host"]) == (str(path), socket.gethostname()):
+                raise ReplicaTaken(
+                    f"{self.target.url} is leased to this machine from before it started again, or to a clone of it.",
+                    hint="The lease ends within a minute, and the gateway tries again; if this stays, stop the clone.",
+                )
             raise ReplicaTaken(
                 f"Another gateway replicates to {self.target.url} ({found['path']} on"
                 f" {found['host']}).",
@@ -214,29 +239,36 @@ class ReplicaStore:
         lease_s: float = LEASE_S,
         **also: object,
     ) -> None:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError
-
-        until = round(time.time() + lease_s, 3)
-        self._written.add(until)
+        mark = token_hex(8)
+        self._written.add(mark)
         content = {
             "database": database,
             "path": str(path),
             "host": socket.gethostname(),
             "holder": holder(path),
-            "until": until,
+            "until": round(time.time() + lease_s, 3),
+            "mark": mark,
             "created_at": created or datetime.now(UTC).isoformat(timespec="seconds"),
             **also,
         }
+        if self._put(content, new=new):
+            self._written = {mark}
+        else:  # another gateway was quicker
+            self.claim(database, path, used=True)
+
+    def _put(self, content: Mapping[str, object], *, new: bool = False) -> bool:
+        """Write the object; return False where it is to be `new` and is there already."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, BaseError
+
         text = json.dumps(content, indent=2).encode()
         try:
             obstore.put(self._objects, IDENTITY, text, mode="create" if new else "overwrite")
-        except AlreadyExistsError:  # another gateway was quicker
-            self.claim(database, path, used=True)
+        except AlreadyExistsError:
+            return False
         except (BaseError, OSError) as error:
             raise _unusable(self.target, error) from None
-        else:
-            self._written = {until}
+        return True
 
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
@@ -258,7 +290,7 @@ def _unusable(target: Target, error: Exception) -> ReplicaProblem:
     """Return that the store does not answer as it should, with the reason in its words."""
     return ReplicaProblem(
         f"{target.url} cannot be used: {explain_store_error(error)[0]}",
-        hint="Check replica.url, the network, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+        hint="Check replica.url, replica.endpoint, the network, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
 
 
