@@ -174,12 +174,13 @@ def guard_context(invocation: Invocation, *, quiet: bool = False) -> Iterator[Gu
     from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import ignore
     from local_mcp_gateway.service import guard_policy
+    from local_mcp_gateway.service.replica import replicating
 
     with stop_on_signals() as stop, progress_bar() as progress:
         yield GuardContext(
             invocation.database,
             invocation.migrations,
-            guard_policy(invocation.settings),
+            replicating(invocation.settings, guard_policy(invocation.settings)),
             emit=ignore if quiet else invocation.emitter(),
             progress=progress,
             stop=stop,

@@ -98,6 +98,7 @@ def migrate(
         return _dry_run(invocation, to=to, allow_out_of_order=allow_out_of_order, as_json=as_json)
     from local_mcp_gateway.guard import guarded  # --help does not pay for the guard
     from local_mcp_gateway.service import guard_policy
+    from local_mcp_gateway.service.replica import replicating
 
     invocation.prepare_folder()
     policy = guard_policy(
@@ -109,7 +110,7 @@ def migrate(
         guarded(
             invocation.database,
             invocation.migrations,
-            policy=policy,
+            policy=replicating(invocation.settings, policy),
             lock_timeout_s=lock_timeout,
             emit=invocation.emitter(),
             progress=progress,

@@ -92,17 +92,7 @@ def guard_policy(
         journal_new_files=dev,
         keep_aside=settings.backup.keep_aside,
         program_version=__version__,
-        replicate=None if dev else replicate_before(settings),
     )
-
-
-def replicate_before(settings: Settings) -> Callable[[GuardContext, str], int | None] | None:
-    """Return what sends everything to the replica before a migration; None without a replica."""
-    if not settings.replica.url:
-        return None
-    from local_mcp_gateway.service.replica.pin import pin  # only with a replica
-
-    return partial(pin, settings)
 
 
 def gateway_policy(settings: Settings, *, dev: bool, fresh: bool = False) -> GuardPolicy:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,14 +28,10 @@ from local_mcp_gateway.service import runtime_paths
 from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import ServerCertificate, listening_socket
-from local_mcp_gateway.service.options import (
-    check_gateway_tables,
-    gateway_policy,
-    planner,
-    replicate_before,
-)
+from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
 from local_mcp_gateway.service.process import Signals, bounded_thread_starts
 from local_mcp_gateway.service.progress import StatusLine, report_progress
+from local_mcp_gateway.service.replica import replicating
 from local_mcp_gateway.service.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -172,9 +167,7 @@ def _has_tokens(database: Path) -> bool:
 
 def _policy(serving: ServeOptions) -> GuardPolicy:
     policy = gateway_policy(serving.settings, dev=serving.dev, fresh=serving.fresh)
-    if serving.replicates:
-        return replace(policy, replicate=replicate_before(serving.settings))
-    return policy
+    return replicating(serving.settings, policy) if serving.replicates else policy
 
 
 @asynccontextmanager

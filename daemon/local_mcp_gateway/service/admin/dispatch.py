@@ -25,6 +25,7 @@ from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.admin.servers import approve_tools
 from local_mcp_gateway.service.exit_status import root_cause
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_options, guard_policy
+from local_mcp_gateway.service.replica import replicating
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns, seal_all
 from local_mcp_gateway.store import CatalogKind, queries, save_audit
 
@@ -252,9 +253,8 @@ def answer(settings: Settings, verb: str, arguments: dict[str, Any], emit: Emit)
             if "gap" in error.data:  # it may be another program's
                 _require_ours(settings)
             raise
-    guard = guarded(
-        settings.database_path, settings.migrations_folder, policy=guard_policy(settings), emit=emit
-    )
+    policy = replicating(settings, guard_policy(settings))
+    guard = guarded(settings.database_path, settings.migrations_folder, policy=policy, emit=emit)
     with guard:
         check_gateway_tables(settings.database_path, settings.migrations_folder)
         try:

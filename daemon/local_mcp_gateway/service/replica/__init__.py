@@ -6,6 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.service.replica.litestream import Moments, fetch, moments, parse_moment
+    from local_mcp_gateway.service.replica.policy import replicating
     from local_mcp_gateway.service.replica.replication import LAST_SYNC_S, Replication
     from local_mcp_gateway.service.replica.restore import Checked, check, fetched, replicated_before
     from local_mcp_gateway.service.replica.store import ReplicaStore, Target
@@ -13,6 +14,7 @@ else:
     __getattr__ = exports(
         __name__,
         litestream=("Moments", "fetch", "moments", "parse_moment"),
+        policy=("replicating",),
         replication=("LAST_SYNC_S", "Replication"),
         restore=("Checked", "check", "fetched", "replicated_before"),
         store=("ReplicaStore", "Target"),
@@ -31,4 +33,5 @@ __all__ = [
     "moments",
     "parse_moment",
     "replicated_before",
+    "replicating",
 ]
