@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,9 +14,16 @@ from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_sig
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.restore import lock_timeout_option, restore_moment, yes_option
 from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
-from local_mcp_gateway.errors import Exit, GatewayError
+from local_mcp_gateway.errors import Exit, GatewayError, ReplicaTaken
 from local_mcp_gateway.service.admin import NoDaemon, ask
-from local_mcp_gateway.service.replica import LAST_SYNC_S, ReplicaStore, Target, moments
+from local_mcp_gateway.service.replica import (
+    LAST_SYNC_S,
+    LEASE_S,
+    ReplicaStore,
+    Target,
+    clocks_differ,
+    moments,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,7 +201,19 @@ def take_over(invocation: Invocation, *, yes: bool, as_json: bool) -> int:
     if identity is None:
         with guard_context(invocation) as context:
             identity = identify_guarded(context)
-    store.claim(identity, database.resolve(), used=True, by_force=True)
+    claim = partial(store.claim, identity, database.resolve(), used=True, by_force=True)
+    try:
+        claim()
+    except ReplicaTaken as error:
+        if owner is None or not clocks_differ(owner):
+            raise
+        click.echo(
+            f"{error.message} Its clock or this one is wrong: watching it for a minute.", err=True
+        )
+        with stop_on_signals() as stop:
+            if stop.wait(LEASE_S + 1):
+                raise
+        claim()
     if as_json:
         ui.print_json({"url": target.url, "database": str(database)})
     else:

@@ -45,6 +45,29 @@ def test_what_a_store_says_is_told_without_what_differs_each_time() -> None:
     assert plain_words("Error: no matching backup files") == "no matching backup files"
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        "#!/bin/sh\necho litestream ltx: unknown command >&2; exit 1",  # as 0.3 does
+        "#!/nowhere/sh",
+        "no program",
+        "#!/bin/sh\necho what it does not say",
+    ],
+)
+def test_a_program_that_is_another_or_an_older_one_is_named(
+    in_folder: Replica, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    fake = tmp_path / "litestream"
+    fake.write_text(program)
+    fake.chmod(0o700)
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path))
+    with pytest.raises(
+        ReplicaProblem, match=f"^{fake} is not a Litestream that can be used"
+    ) as told:
+        moments(in_folder.target)
+    assert "pip install" in told.value.hint
+
+
 def test_nothing_is_there_before_the_first_gateway(replica: Replica, tmp_path: Path) -> None:
     assert moments(replica.target) is None
     with pytest.raises(ReplicaProblem, match="Nothing is at"):

@@ -10,7 +10,7 @@ import pytest
 
 from local_mcp_gateway.config import ReplicaSettings, Settings
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
-from local_mcp_gateway.service.replica import ReplicaStore, Target
+from local_mcp_gateway.service.replica import LEASE_S, ReplicaStore, Target
 from tests.replicas import Replica
 
 ONE, OTHER = "1" * 32, "2" * 32
@@ -110,6 +110,22 @@ def test_a_machine_that_started_again_waits_for_its_own_lease(
     object_.write_text(json.dumps({**json.loads(object_.read_text()), "holder": "before"}))
     with pytest.raises(ReplicaTaken, match="this machine from before it started again"):
         store.claim(ONE, tmp_path / "a.db", used=True)
+
+
+def test_a_lease_of_a_machine_whose_clock_was_wrong_ends_when_nobody_renews_it(
+    in_folder: Replica, tmp_path: Path
+) -> None:
+    seen: dict[str, float] = {}
+    ours = ReplicaStore(in_folder.target, seen)
+    object_ = tmp_path / "elsewhere/local-mcp-gateway.json"
+    ReplicaStore(in_folder.target).claim(ONE, tmp_path / "b.db", used=False)
+    lease = json.loads(object_.read_text())
+    object_.write_text(json.dumps({**lease, "until": lease["until"] + 86400}))
+    with pytest.raises(ReplicaTaken, match="Another gateway replicates") as told:
+        ours.claim(ONE, tmp_path / "a.db", used=True)
+    assert "a clock is wrong" in told.value.hint
+    seen[lease["mark"]] -= LEASE_S
+    ours.claim(ONE, tmp_path / "a.db", used=True)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.service.replica.policy import replicating
     from local_mcp_gateway.service.replica.replication import LAST_SYNC_S, Replication
     from local_mcp_gateway.service.replica.restore import Checked, check, fetched, replicated_before
-    from local_mcp_gateway.service.replica.store import ReplicaStore, Target
+    from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Target, clocks_differ
 else:
     __getattr__ = exports(
         __name__,
@@ -17,17 +17,19 @@ else:
         policy=("replicating",),
         replication=("LAST_SYNC_S", "Replication"),
         restore=("Checked", "check", "fetched", "replicated_before"),
-        store=("ReplicaStore", "Target"),
+        store=("LEASE_S", "ReplicaStore", "Target", "clocks_differ"),
     )
 
 __all__ = [
     "LAST_SYNC_S",
+    "LEASE_S",
     "Checked",
     "Moments",
     "ReplicaStore",
     "Replication",
     "Target",
     "check",
+    "clocks_differ",
     "fetch",
     "fetched",
     "moments",

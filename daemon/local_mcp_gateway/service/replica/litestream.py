@@ -67,6 +67,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 """Asks the kernel for SIGTERM at the death of the gateway (PR_SET_PDEATHSIG), then becomes Litestream."""
 
 
+_NOT_LITESTREAM: Final = re.compile(r"unknown command|^\w+: \[Errno \d+\]")
+"""What an old one says, and what `_LAUNCH` says where the program cannot be run."""
 _S3_ERROR: Final = re.compile(r"HostID: [^,]*, (api error )?(?P<code>\w+): (?P<words>.+)")
 
 
@@ -314,8 +316,17 @@ def _run(target: Target, *arguments: str, timeout_s: float, run: Run = UNWATCHED
     if process.returncode != 0:
         said = errors.decode(errors="replace").strip().splitlines()
         reason = plain_words(said[-1]) if said else f"exit code {process.returncode}"
+        if _NOT_LITESTREAM.search(reason):
+            raise _unusable(reason)
         raise ReplicaProblem(f"The replica cannot be read: {reason}")
     return output
+
+
+def _unusable(reason: str) -> ReplicaProblem:
+    return ReplicaProblem(
+        f"{program()} is not a Litestream that can be used here: {reason}",
+        hint=f"Install it: {INSTALL}",
+    )
 
 
 def plain_words(error: str) -> str:
@@ -374,7 +385,10 @@ def sent_files(target: Target, run: Run = UNWATCHED) -> Sent:
             timeout_s=LIST_S,
             run=run,
         )
-    return Sent(json.loads(output) or [])
+    try:
+        return Sent(json.loads(output) or [])
+    except ValueError:
+        raise _unusable("what it lists is not JSON.") from None
 
 
 def kept_transactions(database: Path) -> list[int]:

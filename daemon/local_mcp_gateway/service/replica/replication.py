@@ -62,6 +62,7 @@ class Replication:
         self._pool, self._settings = pool, settings
         self._target, self._emit = Target.of(settings), emit
         self._store: ReplicaStore | None = None
+        self._seen: dict[str, float] = {}
         self._turn = anyio.Lock()
         """Held while Litestream runs, and by whoever replaces the file."""
         self._run = anyio.CancelScope()
@@ -227,7 +228,7 @@ class Replication:
 
         Raises ReplicaTaken, ReplicaProblem, or NoRoom for the whole copy that Litestream makes at first.
         """
-        store, sent = ReplicaStore(self._target), sent_files(self._target)
+        store, sent = ReplicaStore(self._target, self._seen), sent_files(self._target)
         used = bool(sent.files)
         ours = used and self._store is not None and not store.in_folder
         self._checked_at = store.claim(self._identity, self._database, used=used and not ours)

@@ -100,8 +100,10 @@ class Target:
 class ReplicaStore:
     """The object that names a replica's database. Blocking; every request has a time limit."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, seen: dict[str, float] | None = None) -> None:
+        """Store the arguments. `seen`: marks of others, and when they were first read, by `time.monotonic`."""
         self.target = target
+        self._seen = {} if seen is None else seen
         self._objects = _open(target)
         self._folder = folder_of(target.url, SETTING)
         self._written: set[str] = set()
@@ -206,7 +208,7 @@ class ReplicaStore:
         """End the lease, if it is still ours."""
         found = self.read()
         if found and found["database"] == database and found["holder"] == holder(path):
-            self._write(database, path, found.get("created_at"), lease_s=-LEASE_S, **_kept(found))
+            self._write(database, path, found.get("created_at"), lease_s=None, **_kept(found))
 
     def _refuse_others(
         self, found: dict[str, Any], database: str, path: Path, *, whose: bool = True
@@ -217,7 +219,7 @@ class ReplicaStore:
                 f" {found['host']}).",
                 hint="Use another URL, or `replica take-over` to replace what is there.",
             )
-        if found["holder"] != holder(path) and float(found["until"]) > time.time():
+        if found["holder"] != holder(path) and self._lives(found):
             if (found["path"], found["host"]) == (str(path), socket.gethostname()):
                 raise ReplicaTaken(
                     f"{self.target.url} is leased to this machine from before it started again, or to a clone of it.",
@@ -226,8 +228,17 @@ class ReplicaStore:
             raise ReplicaTaken(
                 f"Another gateway replicates to {self.target.url} ({found['path']} on"
                 f" {found['host']}).",
-                hint="Stop that gateway, or use another URL for one of the two.",
+                hint="Its lease ends much later than one can: a clock is wrong, of that machine or of this one. If"
+                " it is gone, its lease counts no more after a minute without a sign of it."
+                if clocks_differ(found)
+                else "Stop that gateway, or use another URL for one of the two.",
             )
+
+    def _lives(self, found: dict[str, Any]) -> bool:
+        """Tell whether a lease counts: until its end, unless it was not renewed for as long as one lasts."""
+        now = time.monotonic()
+        first = self._seen.setdefault(str(found.get("mark") or found["until"]), now)
+        return float(found["until"]) > time.time() and now - first < LEASE_S
 
     def _write(
         self,
@@ -236,7 +247,7 @@ class ReplicaStore:
         created: object,
         *,
         new: bool = False,
-        lease_s: float = LEASE_S,
+        lease_s: float | None = LEASE_S,
         **also: object,
     ) -> None:
         mark = token_hex(8)
@@ -246,7 +257,7 @@ class ReplicaStore:
             "path": str(path),
             "host": socket.gethostname(),
             "holder": holder(path),
-            "until": round(time.time() + lease_s, 3),
+            "until": 0 if lease_s is None else round(time.time() + lease_s, 3),
             "mark": mark,
             "created_at": created or datetime.now(UTC).isoformat(timespec="seconds"),
             **also,
@@ -273,6 +284,11 @@ class ReplicaStore:
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
     return {key: found[key] for key in ("checked_at",) if key in found}
+
+
+def clocks_differ(found: Mapping[str, Any]) -> bool:
+    """Tell whether a lease ends later than one can by the clock of this machine."""
+    return float(found["until"]) > time.time() + 2 * LEASE_S
 
 
 def holder(path: Path) -> str:
