@@ -207,9 +207,8 @@ def take_over(invocation: Invocation, *, yes: bool, as_json: bool) -> int:
     except ReplicaTaken as error:
         if owner is None or not clocks_differ(owner):
             raise
-        click.echo(
-            f"{error.message} Its clock or this one is wrong: watching it for a minute.", err=True
-        )
+        watched = "Its clock or this one is wrong: watching it for a minute."
+        ui.tell(f"{error.message} {watched}", err=True)
         with stop_on_signals() as stop:
             if stop.wait(LEASE_S + 1):
                 raise

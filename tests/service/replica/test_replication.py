@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import stat
 import sys
@@ -217,6 +218,17 @@ def test_a_folder_whose_disk_is_disconnected_is_not_made_again(
         gateway.wait_for("replica.started", after=gateway.events.index(failed))
         assert gateway.stop() == 0
     assert in_folder.rows() == names(shipped) == [("first",), ("meanwhile",)]
+
+
+def test_a_stop_does_not_wait_for_a_store_that_does_not_answer(shipped: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        replica = Replica("s3://bucket/gateway", f"http://127.0.0.1:{mute.getsockname()[1]}")
+        with shipped.serve(env=replica.env) as gateway:
+            gateway.wait_ready()
+            asked, _ = mute.accept()
+            with asked:
+                assert gateway.stop() == 0
+            assert kinds(gateway) == []
 
 
 @pytest.mark.nightly

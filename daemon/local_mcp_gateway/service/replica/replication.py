@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.backup import require_free, unsent_folder
-from local_mcp_gateway.database import database_bytes
-from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.backup import require_free, unhurried, unsent_folder
+from local_mcp_gateway.database import Run, database_bytes
+from local_mcp_gateway.errors import GatewayError, Interrupted
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard import GuardContext, identify
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
@@ -67,6 +69,8 @@ class Replication:
         """Held while Litestream runs, and by whoever replaces the file."""
         self._run = anyio.CancelScope()
         self._pauses = 0
+        self._stop = threading.Event()
+        """Stops what asks the store in a thread, which cannot be cancelled."""
         self._running: Litestream | None = None
         self._problem: GatewayError | None = None
         self._progress: Progress | None = None
@@ -112,6 +116,7 @@ class Replication:
     async def paused(self) -> AsyncIterator[None]:
         """Have no Litestream for the block, which may replace the file; start it again after it."""
         self._pauses += 1
+        self._stop.set()
         self._run.cancel()
         try:
             async with self._turn:
@@ -178,6 +183,8 @@ class Replication:
                 with anyio.CancelScope() as self._run:
                     if self._pauses:  # asked for before there was a run to cancel
                         self._run.cancel()
+                    else:
+                        self._stop.clear()
                     await self._run_once()
             if self._run.cancelled_caught:
                 continue  # paused: the lock was waited for, and is free again
@@ -199,6 +206,8 @@ class Replication:
                 )
                 code = await self._accompany(litestream)
             self._emit("replica.lost", exit_code=code, reason=litestream.last_error or None)
+        except Interrupted:
+            pass  # paused, or at the end
         except Exception as error:  # noqa: BLE001  a fault of any kind here is the replica's, and the gateway serves on
             problem = reported_error(root_cause(error))
             if self._problem is None or self._problem.message != problem.message:
@@ -228,10 +237,12 @@ class Replication:
 
         Raises ReplicaTaken, ReplicaProblem, or NoRoom for the whole copy that Litestream makes at first.
         """
-        store, sent = ReplicaStore(self._target, self._seen), sent_files(self._target)
+        run = Run(stop=self._stop)
+        store, sent = ReplicaStore(self._target, self._seen), sent_files(self._target, run)
         used = bool(sent.files)
         ours = used and self._store is not None and not store.in_folder
-        self._checked_at = store.claim(self._identity, self._database, used=used and not ours)
+        claim = partial(store.claim, self._identity, self._database, used=used and not ours)
+        self._checked_at = unhurried(claim, run)
         self._store, self._renewed_at = store, time.monotonic()
         connect(self._target, sent, self._database)
         if not unsent_folder(self._database).exists():
@@ -321,7 +332,8 @@ class Replication:
         assert self._store is not None, "the lease was taken"
         try:
             self._checked_at = await anyio.to_thread.run_sync(
-                self._store.renew, self._identity, self._database, checked_at
+                partial(self._store.renew, self._identity, self._database, checked_at),
+                abandon_on_cancel=True,
             )
             self._renewed_at = now
         except GatewayError as error:
