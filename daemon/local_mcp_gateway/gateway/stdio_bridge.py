@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
@@ -257,18 +257,21 @@ class Bridge:
         request: OpenRequest | None = None,
     ) -> http.client.HTTPResponse:
         connection = self._connection()
-        if request is not None:
-            request.connection = connection
-            connection.connect()
-            if request.cancelled:  # before there was something to close
-                connection.close()
-                raise ConnectionAbortedError
         sent = {"Content-Type": "application/json", "Accept": ACCEPT, "Connection": "close"}
         sent[BRIDGE] = "1"
         if via := os.environ.get(hops.VARIABLE):
             sent[hops.HEADER] = via
-        connection.request(method, self._path, body, {**sent, **self._authorization, **headers})
-        return connection.getresponse()
+        with ExitStack() as unanswered:
+            unanswered.callback(connection.close)
+            if request is not None:
+                request.connection = connection
+                connection.connect()
+                if request.cancelled:  # before there was something to close
+                    raise ConnectionAbortedError
+            connection.request(method, self._path, body, {**sent, **self._authorization, **headers})
+            response = connection.getresponse()
+            unanswered.pop_all()
+            return response
 
     def _connection(self) -> http.client.HTTPConnection:
         if not self._secure:
