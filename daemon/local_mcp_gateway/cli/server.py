@@ -197,7 +197,8 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what `server show` prints of a server, and of its state where a gateway runs."""
     for key in _SHOWN:
         if found[key] is not None:
-            yield key, {True: "yes", False: "no"}.get(found[key], found[key])
+            value = found[key]
+            yield key, ("yes" if value else "no") if isinstance(value, bool) else value
     if found["trust_annotations"]:
         yield "trusted", "what its tools say about themselves (readOnlyHint)"
     if found["insecure"]:
