@@ -52,6 +52,12 @@ def test_a_folder_has_to_be_there(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
+def test_a_folder_that_cannot_be_looked_at_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """As the mount of a server that is not reachable, or a name that is too long."""
+    with pytest.raises(CopyFailed, match=r"cannot be used: File name too long\.$"):
+        opened(f"file://{tmp_path}/{'x' * 300}")
+
+
 def test_keys_of_the_environment_go_before_credentials_of_the_unit(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

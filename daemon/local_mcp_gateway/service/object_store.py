@@ -64,14 +64,18 @@ def require_endpoint(endpoint: str, setting: str) -> None:
 
 def require_folder(folder: Path, missing: type[CopyFailed | ReplicaProblem]) -> None:
     """Raise `missing` unless the folder is there."""
-    if not folder.is_dir():
-        raise missing(
-            f"{folder} is not a folder."
-            if folder.exists()
-            else f"The folder {folder} does not exist.",
-            hint="Connect its disk, or create the folder: it is not made here, so that nothing is"
-            " written in the place of a disk that is not mounted.",
-        )
+    try:
+        if folder.is_dir():
+            return
+        there = folder.exists()
+        problem = f"{folder} is not a folder." if there else f"The folder {folder} does not exist."
+    except OSError as error:  # as where the server of a mount cannot be reached
+        problem = f"The folder {folder} cannot be used: {error.strerror}."
+    raise missing(
+        problem,
+        hint="Connect its disk, or create the folder: it is not made here, so that nothing is"
+        " written in the place of a disk that is not mounted.",
+    )
 
 
 def open_store(

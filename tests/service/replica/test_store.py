@@ -131,7 +131,7 @@ def test_a_lease_of_a_machine_whose_clock_was_wrong_ends_when_nobody_renews_it(
 @pytest.mark.parametrize(
     "url", ["", "relative/path", "file:///", "file://", "s3://", "s3:///path", "s3://[x"]
 )
-def test_what_is_no_place_is_refused(url: str) -> None:
+def test_a_url_that_names_no_place_is_refused(url: str) -> None:
     with pytest.raises(ConfigProblem):
         Target.of(Settings(replica=ReplicaSettings(url=url)))
 
@@ -140,7 +140,7 @@ def test_what_is_no_place_is_refused(url: str) -> None:
     "endpoint",
     ["127.0.0.1:9000", "localhost:9000", "http://", "http://a b", "https://h:99999", "ftp://h"],
 )
-def test_an_endpoint_that_is_no_url_is_refused(endpoint: str) -> None:
+def test_an_endpoint_that_is_not_a_url_is_refused(endpoint: str) -> None:
     """The library for stores panics at it, which ends a process."""
     replica = ReplicaSettings(url="s3://bucket/gateway", endpoint=endpoint)
     with pytest.raises(ConfigProblem, match="not the URL of a server"):
@@ -153,3 +153,13 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(ReplicaProblem, match="does not exist"):
         ReplicaStore(absent)
     assert not (tmp_path / "absent").exists()
+
+
+def test_a_folder_that_cannot_be_looked_into_is_lost(tmp_path: Path) -> None:
+    """As the mount of a server that is not reachable, or a name that is too long."""
+    folder = tmp_path
+    while len(str(folder)) < 4_000:
+        folder /= "x" * min(200, 4_080 - len(str(folder)) - 1)
+    folder.mkdir(parents=True)
+    store = ReplicaStore(Target.of(Settings(replica=ReplicaSettings(url=f"file://{folder}"))))
+    assert store.lost_folder()

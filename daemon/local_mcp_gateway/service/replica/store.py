@@ -192,8 +192,14 @@ class ReplicaStore:
         return self._folder is not None
 
     def lost_folder(self) -> bool:
-        """Tell whether the object's folder is gone: Litestream would make it again."""
-        return self._folder is not None and not (self._folder / IDENTITY).exists()
+        """Tell whether the object cannot be found in its folder, which Litestream would make again."""
+        if self._folder is None:
+            return False
+        try:
+            (self._folder / IDENTITY).stat()
+        except OSError:  # of any kind: the server of a mount may not be reached
+            return True
+        return False
 
     def gone(self) -> ReplicaTaken:
         """Return that the object is not there any more."""
