@@ -222,10 +222,12 @@ def _parse(origin: str, key: Key, value: object) -> object:
 
     import msgspec
 
+    from local_mcp_gateway.json_input import parse_json
+
     wanted = get_type_hints(type(getattr(Settings(), key.section)))[key.name]
     if isinstance(value, str) and value.startswith(("[", "{")) and wanted is not str:
         with suppress(ValueError):  # as `config show` prints it
-            value = json.loads(value)
+            value = parse_json(value)
     if wanted == tuple[str, ...] and isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     try:
