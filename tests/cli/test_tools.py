@@ -7,10 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from tests.harness import REPOSITORY, Place
 
 TIME = (sys.executable, "-m", "mcp_server_time", "--local-timezone", "UTC")
 PLAIN = REPOSITORY / "tests" / "gateway" / "servers" / "plain.py"
+SCRIPTED = PLAIN.with_name("scripted.py")
 
 
 def test_tools_are_listed_and_found_in_whatever_profile_shows_them(
@@ -53,6 +56,20 @@ def test_a_value_is_what_the_schema_of_the_tool_says(shipped: Place) -> None:
     assert json.loads(told) == {"text": "from a file"}
     told = shipped.run("call", "echo", "@-", "n=1", stdin='{"text": "1"}').stdout
     assert json.loads(told) == {"text": "1", "n": 1}
+
+
+@pytest.mark.parametrize(
+    "properties", [[], {"x": {"type": 5}}, {"x": {"type": [["string"]]}}, {"x": True}]
+)
+def test_a_tool_whose_schema_cannot_be_read_is_called_with_json(
+    shipped: Place, properties: object
+) -> None:
+    tool = {"name": "odd", "inputSchema": {"type": "object", "properties": properties}}
+    script = json.dumps({"answers": {"tools/list": {"tools": [tool]}}})
+    shipped.run("server", "add", "odd", "--no-test", "--", sys.executable, str(SCRIPTED), script)
+    done = shipped.run("call", "odd", "x=5", "--json")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.json()["content"][0]["text"])["arguments"] == {"x": 5}
 
 
 def test_a_list_of_tools_that_is_empty_says_why(shipped: Place) -> None:

@@ -377,11 +377,13 @@ async def _as_text(
     answer = await _post(gateway.app, f"/mcp/{profile}", "tools/list", {})
     listed = answer.get("result", {}).get("tools", ())
     schema = next((one.get("inputSchema") for one in listed if one["name"] == tool), None) or {}
+    properties = schema.get("properties")
     found = {}
     for key, text in texts.items():
-        declared = schema.get("properties", {}).get(key)
-        types = declared.get("type", ()) if isinstance(declared, dict) else ()
-        wanted = {types} if isinstance(types, str) else set(types)
+        declared = properties.get(key) if isinstance(properties, dict) else None
+        types = declared.get("type") if isinstance(declared, dict) else None
+        listed_types = types if isinstance(types, list) else [types]
+        wanted = {each for each in listed_types if isinstance(each, str)}
         if "string" in wanted and _JSON_TYPES.get(type(values[key]), wanted).isdisjoint(wanted):
             found[key] = text
     return found
