@@ -290,6 +290,16 @@ def test_yaml_of_goose_and_continue_is_read_as_they_do() -> None:
     )
 
 
+def test_a_key_of_yaml_is_the_text_that_is_written() -> None:
+    text = (
+        b"mcpServers:\n  012:\n    command: x\n    env: {1: a, ~: b, no: c}\n    2: y\n    odd: z\n"
+    )
+    (entry,) = read_entries(parse_client_file(text, "config.yaml"))
+    assert (entry.name, entry.notes) == ("012", ("not taken over: 2, odd",))
+    assert entry.server
+    assert entry.server.env == {"1": "a", "~": "b", "no": "c"}
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -300,6 +310,9 @@ def test_yaml_of_goose_and_continue_is_read_as_they_do() -> None:
         (b"a: 1\n---\nb: 2", "in line 2"),
         (b"a: \x01", "not allowed"),
         (b"? [a]\n: 1", "in line 1"),
+        (b"a: !!timestamp soon", "in line 1"),
+        (b"a: 1\nb: !!bool maybe", "'maybe' is not of the kind bool in line 2"),
+        (b"a: !!int ''", "'' is not of the kind int in line 1"),
         (b"- " * 5000 + b"a", "recursion"),
     ],
 )
