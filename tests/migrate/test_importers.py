@@ -137,6 +137,28 @@ def test_a_statement_ends_where_gooses_mark_says_so(tmp_path: Path, tool: str) -
         assert not connection.execute("SELECT * FROM sqlite_schema").fetchall()
 
 
+@pytest.mark.parametrize("form", ["-- +goose Up\n{}", "-- migrate:up\n{}", "up.sql", "down.sql"])
+@pytest.mark.parametrize(
+    ("letter", "why"),
+    [(b"\xe9", "is not valid UTF-8: byte 0xe9 in line"), (b"\0", "contains a zero byte")],
+)
+def test_a_file_that_is_taken_apart_has_to_be_utf8(
+    tmp_path: Path, form: str, letter: bytes, why: str
+) -> None:
+    trigger = b"CREATE TRIGGER t AFTER INSERT ON a BEGIN SELECT '%b'; END;" % letter
+    if form.endswith(".sql"):
+        (tmp_path / "1_a").mkdir()
+        write(
+            tmp_path / "1_a", {"up.sql": "SELECT 1;", "metadata.toml": "run_in_transaction = false"}
+        )
+        (tmp_path / "1_a" / form).write_bytes(trigger)
+    else:
+        (tmp_path / "1_a.sql").write_bytes(form.encode().replace(b"{}", trigger))
+    with pytest.raises(UsageProblem, match=why):
+        convert(tmp_path, detect(tmp_path), now_ms=NOW_MS)
+    assert not (tmp_path / "meta").exists()
+
+
 def test_gooses_mark_for_no_transaction_may_stand_anywhere(tmp_path: Path) -> None:
     write(tmp_path, {"1_a.sql": "-- +goose Up\n-- +goose NO TRANSACTION\nVACUUM;\n"})
     [(_, forward, _)] = adopted(tmp_path, FolderFormat.GOOSE)

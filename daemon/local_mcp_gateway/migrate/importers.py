@@ -24,7 +24,7 @@ from sqlite3 import complete_statement
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import ForbiddenStatement, Problem, ProblemCode, UsageProblem
-from local_mcp_gateway.migrate.folder import Migration, read_folder
+from local_mcp_gateway.migrate.folder import Migration, holds_nul, not_utf8, read_folder
 from local_mcp_gateway.migrate.journal import Entry, replace_durably, write_journal
 from local_mcp_gateway.migrate.no_transaction import checked_statements
 from local_mcp_gateway.migrate.statements import split
@@ -57,7 +57,7 @@ _STATEMENT_END = re.compile(
 )
 _NUMBER = re.compile(r"[Vv]?(\d+)")
 _DIESELS_STAMP = re.compile(r"\A(\d{4})-(\d\d)-(\d\d)-(?=\d{6}_)")
-_DIESELS_NO_TRANSACTION = re.compile(rb"^\s*run_in_transaction\s*=\s*false", re.MULTILINE)
+_DIESELS_NO_TRANSACTION = re.compile(r"^\s*run_in_transaction\s*=\s*false", re.MULTILINE)
 _ENVSUB = re.compile(r"^--[ \t]*\+goose[ \t]+envsub[ \t]+on\b", re.MULTILINE | re.IGNORECASE)
 _EARLIEST_MS = 946_684_800_000  # the year 2000: a smaller number is a sequence number, not a time
 
@@ -169,6 +169,19 @@ def _read_whole(file: Path) -> bytes:
         ) from None
 
 
+def _read_text(file: Path, name: str) -> str:
+    """Return the text of a file that is taken apart; raises UsageProblem unless it is UTF-8."""
+    try:
+        text = _read_whole(file).decode()
+    except UnicodeDecodeError as error:
+        problem = not_utf8(file.stem, name, error)
+        raise UsageProblem(problem.message, hint=problem.hint) from None
+    if "\0" in text:
+        problem = holds_nul(file.stem, name)
+        raise UsageProblem(problem.message, hint=problem.hint)
+    return text
+
+
 def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
     """Raise UsageProblem for files that must not run, or that would wrongly be left out."""
     for name in sorted(names):
@@ -203,7 +216,7 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
             f"{file.name} has no number in front, so dbmate has never applied it.",
             hint="Give it one if it is a migration, or move it out of the folder.",
         )
-    text = _read_whole(file).decode(errors="surrogateescape")
+    text = _read_text(file, file.name)
     if form is FolderFormat.GOOSE and _ENVSUB.search(text):
         raise UsageProblem(
             f"{file.name} has goose fill in environment variables (ENVSUB), which a migration here cannot.",
@@ -225,8 +238,8 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
     return NewFile(
         file.stem,
         file.name,
-        forward.encode(errors="surrogateescape"),
-        backward.encode(errors="surrogateescape") if any(split(backward)) else None,
+        forward.encode(),
+        backward.encode() if any(split(backward)) else None,
     )
 
 
@@ -240,17 +253,16 @@ def _with_semicolons(sql: str) -> str:
 def _read_diesel(file: Path) -> NewFile:
     folder = file.parent
     texts = {
-        name: _read_whole(folder / name)
+        name: _read_text(folder / name, f"{folder.name}/{name}")
         for name in ("up.sql", "down.sql", "metadata.toml")
         if (folder / name).exists()
     }
-    up, down = texts.pop("up.sql"), texts.get("down.sql", b"")
-    if _DIESELS_NO_TRANSACTION.search(texts.get("metadata.toml", b"")):
-        sql = up.decode(errors="surrogateescape")
-        up = _without_transaction(file, sql).encode(errors="surrogateescape")
+    up, down = texts.pop("up.sql"), texts.get("down.sql", "")
+    if _DIESELS_NO_TRANSACTION.search(texts.get("metadata.toml", "")):
+        up = _without_transaction(file, up)
     others = tuple(f"{folder.name}/{name}" for name in texts)
-    back = down if any(split(down.decode(errors="surrogateescape"))) else None
-    return NewFile(folder.name, f"{folder.name}/up.sql", up, back, others)
+    back = down.encode() if any(split(down)) else None
+    return NewFile(folder.name, f"{folder.name}/up.sql", up.encode(), back, others)
 
 
 def _without_transaction(file: Path, sql: str) -> str:
