@@ -45,6 +45,17 @@ def test_a_full_text_table_has_to_find_the_table_that_it_is_over(
     assert shop.rows("SELECT * FROM words WHERE words MATCH 'pear'") == []
 
 
+@pytest.mark.parametrize("module", ["fts5", "fts4"])
+def test_a_full_text_table_that_is_made_again_has_to_find_its_table_too(
+    shop: Workshop, module: str
+) -> None:
+    shop.add("0000_a", f"{NOTES} {OVER} {module} (body, content=notes); {FILL}")
+    shop.apply()
+    shop.add("0001_b", f"DROP TABLE words; {OVER} {module} (body, content=papers);")
+    with pytest.raises(VerificationFailed, match="The virtual table words cannot be read: no such"):
+        shop.apply()
+
+
 def test_a_column_that_a_full_text_table_does_not_have_is_free(shop: Workshop) -> None:
     shop.add("0000_a", f"{NOTES} {FULL_TEXT['fts5']} {FILL}")
     shop.apply()

@@ -13,6 +13,8 @@ than before is judged by what was in it when the old one was dropped.
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
@@ -32,7 +34,6 @@ from local_mcp_gateway.migrate.verify import Object, read_objects
 from local_mcp_gateway.sql import copied, dropped, fold, fold_all, quote
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
@@ -378,9 +379,10 @@ class Rebuilds:
         content = read_code(found.name, found.sql).content
         loses = not self.accepts.isdisjoint((accepted("loses_rows", name), "deletes_data"))
         if content is not None:
-            rows = _count(self._connection, content)
-            if now.rows < min(was.rows, rows) and not loses:
-                raise _not_filled(found.name, now.rows, rows, step.tag)
+            with suppress(sqlite3.Error):  # what it is over cannot be read: see `broken`
+                rows = _count(self._connection, content)
+                if now.rows < min(was.rows, rows) and not loses:
+                    raise _not_filled(found.name, now.rows, rows, step.tag)
         elif now.rows < was.rows:
             if not loses:
                 raise lost_rows(found.name, was.rows, now.rows, step.tag)
