@@ -60,6 +60,23 @@ def test_a_later_group_that_fails_in_the_rehearsal_leaves_the_first_unapplied(
     assert family.content() == before
 
 
+@pytest.mark.parametrize("pragma", ["page_size = 8192", "auto_vacuum = FULL"])
+def test_another_form_of_the_file_is_refused_in_the_rehearsal(family: Place, pragma: str) -> None:
+    tag = family.folder.add("form", f"PRAGMA {pragma};")
+    told: list[str] = []
+    with (
+        pytest.raises(ForbiddenStatement, match="no effect inside a transaction"),
+        guarded(
+            family.database,
+            family.folder.path,
+            progress=lambda phase, _done, _total: told.append(phase),
+        ),
+    ):
+        pass
+    assert f"rehearse {tag}" in told
+    assert f"apply {tag}" not in told
+
+
 def test_a_page_size_that_sqlite_passes_over_in_silence_is_refused(family: Place) -> None:
     size = "PRAGMA page_size = 8192;\nVACUUM;"
     tag = family.folder.add("size", f"-- guard: no-transaction\n{size}")

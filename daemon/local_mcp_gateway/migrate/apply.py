@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
-from local_mcp_gateway.migrate.authorizer import FILE_SETTINGS, Authorizer
+from local_mcp_gateway.migrate.authorizer import FILE_SETTINGS, IN_MEMORY, Authorizer
 from local_mcp_gateway.migrate.statements import (
     expand_alter_column,
     read_directives,
@@ -116,9 +116,12 @@ def supervised(
 ) -> Iterator[Supervised]:
     """Install the authorizer and the interruption, and remove them afterwards."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
-    settings = {
-        name: str(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in FILE_SETTINGS
-    }
+    _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    settings = IN_MEMORY
+    if file:
+        settings = {
+            name: str(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in FILE_SETTINGS
+        }
     authorizer = Authorizer(foreign_keys=bool(enforced), settings=settings)
     connection.set_authorizer(authorizer.decide)
     if run.stop is not None:

@@ -53,7 +53,7 @@ FILE_SETTINGS = ("journal_mode", "page_size", "auto_vacuum")
 CONNECTION_PRAGMAS = _CHOSEN_BY_GUARD.union(FILE_SETTINGS, ("foreign_keys",))
 """What a file may set between COMMIT and BEGIN, since it changes no row."""
 AUTO_VACUUM = {"none": "0", "full": "1", "incremental": "2"}
-_IN_MEMORY = dict.fromkeys(FILE_SETTINGS, "memory")
+IN_MEMORY = dict.fromkeys(FILE_SETTINGS, "memory")
 # May be read, not set; FTS3 reads the page size while it creates a table.
 _READABLE = frozenset(
     {
@@ -126,7 +126,7 @@ class Authorizer:
     """Watches one connection while migrations run on it: `decide` is SQLite's authorizer callback."""
 
     def __init__(
-        self, *, foreign_keys: bool = False, settings: Mapping[str, str] = _IN_MEMORY
+        self, *, foreign_keys: bool = False, settings: Mapping[str, str] = IN_MEMORY
     ) -> None:
         self.foreign_keys = foreign_keys
         """Whether foreign keys are enforced: then a DROP deletes first, with all actions on children."""
@@ -224,8 +224,8 @@ class Authorizer:
         if name in FILE_SETTINGS:
             asked = (value or "").lower()
             already = self._settings[name] in (asked, AUTO_VACUUM.get(asked))
-            # A copy or a replay has no journal of its own, and its pages are nobody's: any value is as good.
-            without = self._settings["journal_mode"] in ("memory", "off")
+            # A copy has no journal of its own, and a replay no file either: any value is as good.
+            without = self._settings[name] in ("memory", "off")
             if value is None or not (already or without):
                 return False
         elif name not in _CHOSEN_BY_GUARD:
