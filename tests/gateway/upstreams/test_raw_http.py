@@ -98,7 +98,7 @@ async def test_what_is_wrong_with_an_answer_is_said_in_words(tmp_path: Path) -> 
             (b"", "it closed the connection without an answer"),
             (
                 b"\0\1nonsense\r\n\r\n",
-                "it answered with something that is no HTTP: Bad status line",
+                "it answered with something that is not HTTP: Bad status line",
             ),
             (
                 b"HTTP/1.1 302 F\r\nLocation: http://x/\x1b[31m\r\nContent-Length: 0\r\n\r\n",

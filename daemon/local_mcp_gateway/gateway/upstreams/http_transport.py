@@ -373,7 +373,7 @@ def reason_of(error: BaseException) -> str:
             return "it broke off its answer"
         case aiohttp.ClientResponseError():
             first = error.message.partition("\n")[0].removesuffix(":")
-            return f"it answered with something that is no HTTP: {printable(first.encode())}"
+            return f"it answered with something that is not HTTP: {printable(first.encode())}"
         case aiohttp.ClientOSError():  # its text has the URL
             return os.strerror(error.errno) if error.errno else "it closed the connection"
         case aiohttp.InvalidURL() | UnicodeError():  # the latter of a host that has no place in DNS

@@ -248,9 +248,7 @@ class ConnectionLifecycle:
         self.connection, self.tasks = connection, tasks
         self._wanted.clear()
         self.last_used = time.monotonic()
-        self._user.on_connect(
-            connection, tasks
-        )  # initial notifications go out before waiting calls
+        self._user.on_connect(connection, tasks)  # its notifications go out before waiting calls
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(connection)

@@ -87,7 +87,7 @@ OF_NO_CALL: Final = frozenset(
         "notifications/resources/updated",
     }
 )
-"""Notifications that are no call's, in whichever stream a server sends them."""
+"""Notifications that belong to no call, in whichever stream a server sends them."""
 BUSY: Final = 429
 GONE: Final = frozenset({404, 410})
 """HTTP statuses that say that a session is gone."""
