@@ -16,18 +16,18 @@ KIND, SECONDS = sys.argv[1], float(sys.argv[2])
 
 
 def work(kind: str, until: float) -> None:
-    """Work until then. It sleeps, since being slow is what this server is for: nothing could be awaited."""
+    """Work until then, in seconds of the monotonic clock."""
     while time.monotonic() < until:
         if kind == "cpu":
             sum(range(100_000))
         elif kind == "io":
             with Path("/dev/zero").open("rb") as zeros:
                 Path(os.devnull).write_bytes(zeros.read(1_000_000))
-            time.sleep(0.02)
+            time.sleep(0.02)  # slow by nature: waits for its disk
         else:
             if kind == "stderr":
                 print(f"downloading {time.monotonic()}", file=sys.stderr, flush=True)
-            time.sleep(0.05)
+            time.sleep(0.05)  # slow by nature: waits for its download, or for nothing
 
 
 if KIND == "child":
