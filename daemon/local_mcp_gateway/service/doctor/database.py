@@ -164,7 +164,9 @@ def _last_check(url: str, checked_at: str | None) -> Finding:
         hint = "`replica check` restores it next to the database and compares every row."
         return Finding("replica", "note", f"{url} was never checked.", hint)
     age = datetime.now(UTC) - datetime.fromisoformat(checked_at)
-    text = f"{url} was last checked {age.days} days ago."
+    text = f"{url} was checked in the last 24 hours."
+    if age.days:
+        text = f"{url} was last checked {counted(age.days, 'day')} ago."
     if age.days > OLD_BACKUP_DAYS:
         return Finding("replica", "note", text, "`replica check` does it.")
     return Finding("replica", "ok", text)
