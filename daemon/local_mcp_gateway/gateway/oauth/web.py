@@ -45,10 +45,13 @@ MOST_BYTES: Final = 1024 * 1024
 SHOWN: Final = 200
 
 UNKNOWN_CLIENT: Final = frozenset(
-    (
-        *("invalid_client", "unauthorized_client"),
-        *("incorrect_client_credentials", "invalid_client_id", "bad_client_secret"),
-    )
+    {
+        "invalid_client",
+        "unauthorized_client",
+        "incorrect_client_credentials",
+        "invalid_client_id",
+        "bad_client_secret",
+    }
 )
 FINAL: Final = UNKNOWN_CLIENT | {"invalid_grant", "bad_refresh_token", "invalid_refresh_token"}
 """Errors after which it makes no sense to try the same again; GitHub and Slack have words of their own."""
