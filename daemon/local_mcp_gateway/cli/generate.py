@@ -171,7 +171,7 @@ def _ask(choices: Sequence[Candidate]) -> Candidate | None:
         if choices[0].table
         else f"table {choices[0].old}"
     )
-    ui.tell(f"The {thing} is gone. Was it renamed or dropped?", err=True)
+    ui.tell(f"The {thing} is not there any more. Was it renamed or dropped?", err=True)
     ui.tell("  0  it is dropped, with its data", err=True)
     for number, choice in enumerate(choices, 1):
         ui.tell(f"  {number}  it is now {choice.new}", err=True)

@@ -49,7 +49,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     except GatewayError as error:
         if not live:
             raise
-        problem = error  # what the gateway knows is told all the same
+        problem = error  # what the gateway knows is shown anyway
     shown = {
         "url": target.url,
         "state": live.get("state", "not running"),

@@ -182,7 +182,7 @@ def _restore(
 ) -> int:
     """Ask, restore, and say what was done. `origin`: the URL that the file comes from.
 
-    `moved`: the file was fetched beside the database for this, and becomes the database itself.
+    `moved`: the file was fetched next to the database for this, and becomes the database itself.
     """
     from local_mcp_gateway.guard import restore_guarded
 

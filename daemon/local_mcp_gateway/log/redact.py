@@ -77,7 +77,7 @@ _RUNS: Final = re.compile(r"[A-Za-z0-9]+")
 _PARTS: Final = re.compile(r"[A-Za-z0-9]+|\\+|.", re.DOTALL)
 """What is escaped alike: letters and digits not at all, backslashes by more of them, and each other character."""
 _SLASHES: Final = r"\\{1,4}"
-"""What stands before an escaped character: JSON may be in JSON."""
+"""The backslashes in front of an escaped character: JSON may be in JSON."""
 
 
 _OTHER_WAYS: Final = {" ": (r"\+",), "'": (r"'\\''", "'\"'\"'")}
@@ -157,11 +157,11 @@ _SECRET_KEY = re.compile(
 )
 _NAME = r"(?:(?<!progress)token|secret|passw(?:or)?d|passphrase|api[_\-]?key|access[_\-]?key|credential)[\w\-]{0,128}"
 """The end of a name, where a search may begin: a name may be as long as a line that a server writes, and
-a search from each of its characters would take minutes. MCP's `progressToken` is no secret."""
+a search from each of its characters would take minutes. MCP's `progressToken` is not a secret."""
 _WORD = r"(?:[A-Za-z]?[a-z]{0,19}|[A-Z]{1,20})(?:[\s.,;:!?)\]}\"']|$)"
 """A word of a sentence, as opposed to a secret: few letters, and no capitals within."""
 _DONE = r"\[redacted\]|\$\{[^}\s]{1,128}\}(?:[\s\"'&,;/@]|$)"
-"""What is no secret in a secret's place: it is redacted already, or names a variable that has it."""
+"""What may be in the place of a secret: what is redacted already, or the name of a variable that has it."""
 _SECRET_TEXT: Final = (
     (
         r"\b(?:bearer|basic)\s+(?!(?:auth(?:entication|orization)?|credentials?|headers?|schemes?|tokens?)\b)"
@@ -257,7 +257,7 @@ def redact_url(url: str) -> str:
 
 
 def secrets_in_url(url: str) -> list[str]:
-    """Return user, password and long values of the query; a short one, such as `true`, is no secret."""
+    """Return user, password and long values of the query; a short one, such as `true`, is not a secret."""
     parts = urlsplit(url)
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     given = [password or user, *(value for _, value in parse_qsl(parts.query))]

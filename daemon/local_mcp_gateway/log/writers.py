@@ -125,8 +125,7 @@ class StreamWriter:
                 self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
-                # The reader of our stderr is gone, or its disk is full. That is no reason to stop
-                # guarding a database.
+                # The reader of our stderr has ended, or its disk is full: the database is guarded anyway.
                 pass
         return 0
 

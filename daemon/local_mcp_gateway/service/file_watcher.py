@@ -220,7 +220,7 @@ def folder_state(folder: Path) -> FolderState:
 
 
 def written_at(path: Path) -> int:
-    """Return when the file was written last, in nanoseconds; 0 if it is gone by now."""
+    """Return when the file was written last, in nanoseconds; 0 if it is not there any more."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -240,7 +240,7 @@ async def test_of_several_issuers_that_of_the_last_sign_in_is_asked(
 
 
 @pytest.mark.parametrize("code", ["invalid_client", "unauthorized_client"])
-async def test_a_registration_that_the_issuer_has_forgotten_is_made_anew(
+async def test_a_registration_that_the_issuer_has_forgotten_is_made_again(
     signed: Signed, issuer: Issuer, code: str
 ) -> None:
     await signed.person.log_in("far")

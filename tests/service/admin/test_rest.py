@@ -205,7 +205,7 @@ def test_the_token_is_kept_and_only_its_owner_reads_it(shipped: Place) -> None:
 
 
 @pytest.mark.parametrize("left", ["", "\n", "abc", "\0" * 44, "a b " * 20, "x" * 31])
-def test_a_token_that_was_not_written_to_its_end_is_made_anew(shipped: Place, left: str) -> None:
+def test_a_token_that_was_not_written_to_its_end_is_made_again(shipped: Place, left: str) -> None:
     path = token_file(shipped.database)
     shipped.database.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(left)

@@ -107,7 +107,7 @@ _SPELLINGS = (
         r"(?<!\S)\$([A-Z_][A-Z0-9_]*)(?!\S)"
     ),  # Gemini CLI and Copilot CLI: $TOKEN, a word alone
 )
-"""How clients write a variable beside `${NAME}`."""
+"""How clients write a variable, besides `${NAME}`."""
 
 
 @dataclass(frozen=True, slots=True)
