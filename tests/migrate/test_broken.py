@@ -56,6 +56,30 @@ def test_a_full_text_table_that_is_made_again_has_to_find_its_table_too(
         shop.apply()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fts5 (body, content='my notes', content_rowid='the id')",
+        'fts5 (body, content="My Notes", content_rowid=[the id])',
+        "fts5 (body, content=[my notes], content_rowid=`the id`)",
+        'fts4 (body, content="my notes")',
+        "fts4 (body, content=my notes)",
+    ],
+)
+def test_the_table_of_a_full_text_table_may_have_a_name_of_two_words(
+    shop: Workshop, words: str
+) -> None:
+    table = '"my notes" ("the id" INTEGER PRIMARY KEY, body)'
+    shop.add("0000_a", f"CREATE TABLE {table}; INSERT INTO \"my notes\" VALUES (9, 'pear');")
+    shop.apply()
+    shop.add("0001_b", f"{OVER} {words}; {FILL}")
+    shop.apply()
+    assert shop.rows("SELECT rowid FROM words WHERE words MATCH 'pear'") == [(9,)]
+    shop.add("0002_c", 'ALTER TABLE "my notes" RENAME TO notes;')
+    with pytest.raises(VerificationFailed, match="cannot be read: no such table: my notes"):
+        shop.apply()
+
+
 def test_a_column_that_a_full_text_table_does_not_have_is_free(shop: Workshop) -> None:
     shop.add("0000_a", f"{NOTES} {FULL_TEXT['fts5']} {FILL}")
     shop.apply()

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
-from local_mcp_gateway.sql import fold, quote
+from local_mcp_gateway.sql import fold, quote, tokens, unquote
 
 ROWID_NAMES = ("rowid", "_rowid_", "oid")
 """SQLite's names for the rowid, unless a column has that name."""
@@ -162,13 +163,16 @@ class Code:
         _, _, module = self.statement.normal.partition(" using ")
         name, _, arguments = module.partition(" ( ")
         given = arguments.rstrip(" )").split(",")
-        return fold(given[0].strip(" '\"")) if name in ("fts5vocab", "fts4aux") else None
+        return fold(unquote(given[0].strip())) if name in ("fts5vocab", "fts4aux") else None
 
     def _option(self, name: str) -> str | None:
-        tokens = self.statement.normal.split(" ")
-        for at in range(len(tokens) - 2):
-            if tokens[at] == name and tokens[at + 1] == "=":
-                return tokens[at + 2].strip("'\"").lower() or None
+        text = self.statement.normal
+        found = list(tokens(text))
+        for at, (option, sign) in enumerate(pairwise(found)):
+            if option.text == name and sign.text == "=":
+                ends = (one.start for one in found[at:] if one.text in (",", ")"))
+                end = next(ends, len(text))
+                return fold(unquote(text[sign.start + 1 : end].strip())) or None
         return None
 
 
