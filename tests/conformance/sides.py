@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Container, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from tests.gateway.support import REPOSITORY, gateway_of, http
 
 DIRECT: Final = "direct"
 OVER_HTTP: Final = "over HTTP"
-SIDES: Final = (DIRECT, OVER_HTTP, "over stdio")
+OVER_STDIO: Final = "over stdio"
+SIDES: Final = (DIRECT, OVER_HTTP, OVER_STDIO)
 MOST_REPEATED: Final = 2
 """Checks have deadlines of their own: so many scenarios may end otherwise once, and are run again, once."""
 AT: Final = ("--spec-version",)
@@ -43,6 +44,17 @@ EXPECTED: Final = {
 """Checks that end otherwise through the gateway, and the sentence of the specification that allows it.
 
 Those of SSE are conditional: the suite skips them where what they look at does not occur.
+"""
+AT_FIRST: Final = {
+    (OVER_STDIO, "tools-call-with-logging"): (
+        "several clients have used the child, and its first log line may be for any of them: the gateway"
+        ' passes it to none and serves each apart from then on, as "Implementations SHOULD […] Control'
+        ' log access"'
+    ),
+}
+"""Checks that end otherwise on a side when they first run, and the sentence of the specification that allows it.
+
+Run again, they have to end as they do directly.
 """
 MODULE: Final = ("-m", "tests.conformance.servers.everything")
 EVERYTHING: Final = ServerDefinition(
@@ -90,7 +102,7 @@ async def sides(tmp_path: Path) -> AsyncIterator[Mapping[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The checks of each side, what ends otherwise through the gateway, and what did so but once."""
+    """The checks of each side, what ends otherwise through the gateway, and what did so once without a reason."""
 
     found: dict[str, Checks]
     differing: list[str]
@@ -107,7 +119,7 @@ async def compare(suite: tuple[str, ...], urls: Mapping[str, str], revision: str
     every = await asyncio.gather(*(one(side, *REVISIONS[revision]) for side in urls))
     found = dict(zip(urls, every, strict=True))
     scenarios = {check.scenario for side in urls for check in unexpected(found, side)}
-    repeated = sentences(revision, found)
+    repeated = sentences(revision, found, AT_FIRST)
     if 0 < len(scenarios) <= MOST_REPEATED:
         for scenario in sorted(scenarios):
             for side in urls:
@@ -115,12 +127,18 @@ async def compare(suite: tuple[str, ...], urls: Mapping[str, str], revision: str
     return Comparison(found, sentences(revision, found), repeated)
 
 
-def sentences(revision: str, found: Mapping[str, Checks]) -> list[str]:
-    """Return a sentence for each check that ends otherwise than directly and should not."""
+def sentences(
+    revision: str, found: Mapping[str, Checks], known: Container[tuple[str, str]] = ()
+) -> list[str]:
+    """Return a sentence for each check that ends otherwise than directly and should not.
+
+    Those that are `known`, by side and name, are left out.
+    """
     return [
         f"{revision} {side}: {check.scenario}, {check.name}: {direct} directly, {through} there"
         for side in found
         for check, (direct, through) in unexpected(found, side).items()
+        if (side, check.name) not in known
     ]
 
 
