@@ -19,8 +19,6 @@ from faults.oracle import backups_wrong, judge
 from faults.runner import Runner, Variation
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from faults.scenarios import Scenario
     from faults.world import World
 
@@ -46,12 +44,7 @@ class Worker:
         self._stack.enter_context(self.runner)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def load(self, modules: tuple[str, ...]) -> None:
@@ -179,12 +172,7 @@ class Crew:
             self._processes.append(process)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for member in self._members:
             member.close()
         for process in self._processes:

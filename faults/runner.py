@@ -27,7 +27,6 @@ from tests.fork_server import ForkServer
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
 
     from tests.fork_server import Fork
 
@@ -66,12 +65,7 @@ class Runner:
         self._address = self._manager.getsockname().decode().replace("\0", "@")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.close()
         self._manager.close()
 
