@@ -98,7 +98,7 @@ def fault(scenario: Scenario, point: Point, worker: Worker, variation: Variation
     else:
         wrong = judge(scenario, world, outcome.exit_code, worker.work / "aside")
     if not killed and not 0 <= outcome.exit_code <= 9:
-        wrong.append(f"exit {outcome.exit_code}, which is no code of the contract")
+        wrong.append(f"exit {outcome.exit_code}, which is not a code of the contract")
     if outcome.exit_code == 1 and outcome.to_data:
         wrong.append(f"exit 1 (unexpected): {outcome.stderr[-300:]}")
     return outcome.seen, outcome.exit_code, wrong

@@ -56,7 +56,7 @@ class Call:
     arguments: tuple[int, ...]
 
     def size(self) -> int:
-        """Return how many bytes it is to write; 0 if it is no write."""
+        """Return how many bytes it is to write; 0 if it is not a write."""
         return self.arguments[2] if self.name in ("write", "pwrite64") else 0
 
     def content(self) -> bytes:

@@ -146,7 +146,7 @@ def _firing(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, s
 
 
 def _never_run(connection: sqlite3.Connection, objects: Sequence[Object]) -> Iterator[Broken]:
-    """Find triggers on updates of columns that their table has not: SQLite takes them for any name."""
+    """Find triggers on updates of columns that their table does not have: SQLite accepts any name there."""
     for trigger in objects:
         if trigger.kind != "trigger" or not (watched := _watched(trigger.sql)):
             continue

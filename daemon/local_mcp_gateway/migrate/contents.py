@@ -141,7 +141,7 @@ def _text(value: float | bytes | None) -> bytes | None:
 
 
 def count_missing(connection: sqlite3.Connection, old: Shape, new: Shape) -> int:
-    """Count the rows of a table whose primary key another one, with the same one, has not."""
+    """Count the rows of a table that another one with the same primary key does not have, by that key."""
     if not old.primary_key or old.primary_key != new.primary_key:
         return 0
     same = " AND ".join(

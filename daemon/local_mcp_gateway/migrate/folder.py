@@ -161,7 +161,7 @@ class Migration(_File):
         """Return the hashes of its text with either line end, with and without a byte order mark.
 
         Git changes line ends, and editors add the mark; SQLite reads the same. A carriage return alone
-        is no line end: in SQLite it does not end a comment.
+        does not count as a line end: in SQLite it does not end a comment.
         """
         texts = (sha256(text.encode()).hexdigest() for text in self.spellings)
         return frozenset([self.hash, *texts])

@@ -60,7 +60,7 @@ class _Larger(NamedTuple):
     changes: int
     """How many changes there had been."""
     missing: int
-    """How many rows of the dropped one it has not, by their primary key."""
+    """How many rows of the dropped one it does not have, by their primary key."""
 
 
 class _Dropped(NamedTuple):

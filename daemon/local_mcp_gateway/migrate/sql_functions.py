@@ -65,7 +65,7 @@ def register_functions(
 ) -> None:
     """Make the functions callable in SQL on this connection, with any number of arguments.
 
-    One with a true attribute `deterministic` may stand in an index or a generated column.
+    One with a true attribute `deterministic` may be used in an index or a generated column.
     """
     for name, function in functions.items():
         same = bool(getattr(function, "deterministic", False))

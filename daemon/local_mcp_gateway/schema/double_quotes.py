@@ -1,4 +1,4 @@
-"""Find what SQLite reads as a string though it stands in double quotes, as a name does.
+"""Find what SQLite reads as a string although it is in double quotes, as names are.
 
 Where `"x"` names no column, SQLite reads it as the string 'x'. Names in backticks have no such fallback:
 a statement is explained with its double-quoted tokens in backticks, and "no such column" is the finding.

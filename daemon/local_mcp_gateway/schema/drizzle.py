@@ -36,8 +36,8 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d+)?|\.\d+)")
 def write_snapshot(schema: Schema, previous: str = FIRST, *, named_in: Json | None = None) -> Json:
     """Return the version 6 snapshot of a schema, with a new id after `previous`.
 
-    `named_in` is an earlier one: the names that a person has given to keys stand in no SQL of Drizzle 0.x,
-    and stay.
+    `named_in` is an earlier one. The names that a person has given to keys are taken from it: the SQL of
+    Drizzle 0.x does not have them.
     """
     given = _given_names(named_in)
     written = {index.name: parts_as_written(index) for index in schema.indexes.values()}
