@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.upstreams.backoff import (
     FIRST_PAUSE_S,
@@ -40,9 +41,9 @@ def test_a_server_whose_lists_never_rest_is_fetched_less_and_less_often() -> Non
     assert debounce.pause_s(now + 100) == SETTLE_S
 
 
-@pytest.mark.parametrize("failures", [1, 2, 5, 1000])
-def test_servers_that_died_together_do_not_come_back_together(failures: int) -> None:
-    most = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), 30.0)
-    pauses = {backoff_s(failures, 30.0) for _ in range(50)}
+@given(st.integers(1, 1000), st.floats(1, 3600))
+def test_pauses_double_up_to_the_limit_and_never_come_together(failures: int, most: float) -> None:
+    whole = min(FIRST_PAUSE_S * 2 ** min(failures - 1, 16), most)
+    pauses = {backoff_s(failures, most) for _ in range(50)}
+    assert all(whole / 2 <= pause <= whole for pause in pauses)
     assert len(pauses) > 1
-    assert all(most / 2 <= pause <= most for pause in pauses)
