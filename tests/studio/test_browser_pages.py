@@ -156,6 +156,24 @@ def test_a_row_stands_upright_beside_the_grid_on_a_large_screen(page: Page) -> N
     page.wait_for_url("**/studio/data/orders/row?key=*")
 
 
+def test_moving_in_a_grid_leaves_what_a_person_is_told_for_the_next_page(
+    page: Page, watched: Watched
+) -> None:
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.goto(f"{PAGES['rows']}?row=[1]")
+    token = page.locator("input[name=form_token]").first.input_value()
+    watched.context.request.post(
+        "/studio/profiles/default/edit",
+        form={"form_token": token, "description": "told"},
+        headers={"origin": watched.url},
+        max_redirects=0,
+    )
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#detail h2")).to_have_text("Row 2")
+    page.goto(PAGES["data"])
+    expect(page.locator("#toast")).to_contain_text("The profile is changed.")
+
+
 def test_keys_lead_to_pages_and_can_be_turned_off(page: Page) -> None:
     page.goto(PAGES["overview"])
     page.keyboard.press("g")

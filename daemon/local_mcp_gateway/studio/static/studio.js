@@ -5,7 +5,7 @@ const all = (selector, within = document) => [...within.querySelectorAll(selecto
 const typing = (target) => target.closest?.("input, textarea, select, [contenteditable]");
 
 // What a person is told after a form is for the page that follows, and not for one that asks behind it.
-const ask = (method) => fetch(location.href, { method, headers: { "X-Requested-With": "fetch" } }).catch(() => null);
+const ask = (method, url = location.href) => fetch(url, { method, headers: { "X-Requested-With": "fetch" } }).catch(() => null);
 
 // --- copying, sending, waiting ------------------------------------------------------------------
 document.addEventListener("click", async (event) => {
@@ -221,7 +221,7 @@ if (grid) {
     history.replaceState(null, "", to);
     clearTimeout(turning);
     turning = setTimeout(async () => {
-      const response = await fetch(to).catch(() => null);
+      const response = await ask("GET", to);
       if (!response?.ok || location.href !== to.href) return;
       const other = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("detail");
       if (other) $("#detail").replaceChildren(...other.childNodes);
@@ -271,8 +271,8 @@ document.addEventListener("input", (event) => {
   if (!field) return;
   clearTimeout(asking);
   asking = setTimeout(async () => {
-    const response = await fetch(`${field.dataset.choices}&text=${encodeURIComponent(field.value)}`);
-    if (!response.ok) return;
+    const response = await ask("GET", `${field.dataset.choices}&text=${encodeURIComponent(field.value)}`);
+    if (!response?.ok) return;
     const found = new DOMParser().parseFromString(`<datalist>${await response.text()}</datalist>`, "text/html");
     field.list.replaceChildren(...found.querySelector("datalist").childNodes);
   }, 150);
