@@ -109,7 +109,9 @@ def _cell(value: object) -> Cell:
     return Cell("real" if isinstance(value, float) else "integer", value)
 
 
-def _authorizer(powers: Powers):  # type: ignore[no-untyped-def]  # noqa: ANN202  sqlite3 has no name for it
+def _authorizer(
+    powers: Powers,
+) -> Callable[[int, str | None, str | None, str | None, str | None], int]:
     secret = {(fold(table), fold(column)) for table, column in powers.masked}
 
     def decide(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.studio.changes import Transactions, WayBack
+    from local_mcp_gateway.studio.changes import Transactions
     from local_mcp_gateway.studio.tables import Column, Table
     from local_mcp_gateway.studio.values import Cell
     from local_mcp_gateway.studio.visit import Page, Visit
@@ -342,8 +342,8 @@ async def add_row(visit: Visit) -> Response:
 async def undo(visit: Visit) -> Response:
     """Take one change of this browser back."""
     number = whole_number(visit.request.given("number")) or 0  # they begin with 1
-    way_back: WayBack | None = visit.session.undo.pop(number, None)  # type: ignore[assignment]
-    if way_back is None:
+    way_back = visit.session.undo.pop(number, None)
+    if not isinstance(way_back, changes.WayBack):
         raise UsageProblem("There is nothing to undo any more.", hint="Look at the row itself.")
     try:
         async with _transactions(visit)() as writer:

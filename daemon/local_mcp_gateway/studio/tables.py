@@ -128,7 +128,6 @@ class Table:
     """Why its columns cannot be read."""
     searchable: bool = False
     """A table of FTS: it can be searched with MATCH."""
-    """The foreign keys of other tables that refer to this one."""
 
     def column(self, name: str) -> Column | None:
         """Return the column of that name."""
