@@ -155,7 +155,7 @@ class Response:
 
 
 def whole_number(text: str) -> int | None:
-    """Return the number in a field or an address; None for any other text and for more than SQLite stores."""
+    """Return the number in a field or an address; None for any other text, and for more than MOST_DIGITS."""
     digits = text.strip()
     plain = digits.isascii() and digits.isdecimal() and len(digits) <= MOST_DIGITS
     return int(digits) if plain else None

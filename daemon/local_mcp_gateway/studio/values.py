@@ -196,7 +196,7 @@ def exactly(name: str) -> str:
 
 
 def literal(value: object, encoding: str) -> str:
-    """Return as SQL what `exactly` read; a text with a NUL, or that is no UTF-8, by its bytes."""
+    """Return as SQL what `exactly` read; a text with a NUL, or that is not UTF-8, by its bytes."""
     if isinstance(value, bytes):
         text = value.decode(encoding, "replace")
         if "\0" in text or "\ufffd" in text:

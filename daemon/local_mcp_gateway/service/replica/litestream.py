@@ -310,9 +310,8 @@ def _run(target: Target, *arguments: str, timeout_s: float, run: Run = UNWATCHED
     with Popen(_command(*arguments), stdout=PIPE, stderr=PIPE, env=_environment(target)) as process:
         try:
             output, errors = _outcome(process, timeout_s, run)
-        except BaseException:
-            process.kill()
-            raise
+        finally:
+            process.kill()  # does nothing where it has ended
     if process.returncode != 0:
         said = errors.decode(errors="replace").strip().splitlines()
         reason = plain_words(said[-1]) if said else f"exit code {process.returncode}"
@@ -398,11 +397,11 @@ def kept_transactions(database: Path) -> list[int]:
 
 
 def connect(target: Target, sent: Sent, database: Path) -> None:
-    """Have the next Litestream begin anew where its own files do not go on from the replica's.
+    """Have the next Litestream send the whole database where its own files do not continue the replica's.
 
-    It would look for the transactions between for good, and send nothing: those of a replica at another URL,
-    or that was emptied or put back from a copy since, are removed here five minutes after they were sent.
-    Raises ReplicaProblem where the replica has lost those that it would begin after.
+    Else it would look for the missing transactions forever, and send nothing: they are removed here five
+    minutes after they were sent, and the replica may be at another URL now, emptied, or put back from a copy.
+    Raises ReplicaProblem where the replica has lost the files that what is sent next would follow.
     """
     kept, received = kept_transactions(database), sent.newest(0)
     newest, unsent = kept[-1] if kept else 0, sum(number > received for number in kept)

@@ -240,7 +240,8 @@ class Replication:
         run = Run(stop=self._stop)
         store, sent = ReplicaStore(self._target, self._seen), sent_files(self._target, run)
         used = bool(sent.files)
-        ours = used and self._store is not None and not store.in_folder
+        # What this process replicated to is its own though its object was removed; a folder may be another disk's.
+        ours = self._store is not None and not store.in_folder
         claim = partial(store.claim, self._identity, self._database, used=used and not ours)
         self._checked_at = unhurried(claim, run)
         self._store, self._renewed_at = store, time.monotonic()

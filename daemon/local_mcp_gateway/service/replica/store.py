@@ -179,8 +179,8 @@ class ReplicaStore:
         if self._written and found.get("mark") not in self._written:
             raise ReplicaTaken(
                 f"{self.target.url}/{IDENTITY} is not what this gateway wrote there last.",
-                hint="The replica was put back from a copy, or a clone of this machine writes to it too. It begins"
-                " anew in a moment; give each gateway a URL of its own.",
+                hint="The replica was put back from a copy, or a clone of this machine writes to it too. Give each"
+                " gateway its own URL; this one tries again in a moment.",
             )
         kept = _kept(found) if checked_at is None else {"checked_at": checked_at}
         self._write(database, path, found.get("created_at"), **kept)
@@ -203,7 +203,7 @@ class ReplicaStore:
 
     def gone(self) -> ReplicaTaken:
         """Return that the object is not there any more."""
-        hint = "Look who removed it; the gateway sends the whole database again in a moment."
+        hint = "Find out who removed it; the gateway sends the whole database again in a moment."
         if self._folder is not None:
             hint = (
                 "Connect its disk, or see who removed it: the gateway tries again within a minute."
@@ -234,8 +234,8 @@ class ReplicaStore:
             raise ReplicaTaken(
                 f"Another gateway replicates to {self.target.url} ({found['path']} on"
                 f" {found['host']}).",
-                hint="Its lease ends much later than one can: a clock is wrong, of that machine or of this one. If"
-                " it is gone, its lease counts no more after a minute without a sign of it."
+                hint="Its lease ends later than any can: a clock is wrong, that machine's or this one's. If that"
+                " gateway does not run any more, wait: its lease ends after a minute in which nobody renews it."
                 if clocks_differ(found)
                 else "Stop that gateway, or use another URL for one of the two.",
             )
