@@ -89,6 +89,9 @@ def test_a_file_that_is_named_is_read_when_the_server_starts(tmp_path: Path) -> 
     token.unlink()
     with pytest.raises(UsageProblem, match="a token that server 'b' names cannot be read: No such"):
         expand_variables(server, {})
+    nobody = replace(URL, headers={"A": "${file:~no-such-user/token}"})
+    with pytest.raises(UsageProblem, match="The file ~no-such-user/token that server 'b' names"):
+        expand_variables(nobody, {})
 
 
 def test_a_place_of_a_kind_that_is_not_known_is_named_and_never_sent() -> None:

@@ -91,14 +91,19 @@ def _value(
 
 
 def _text_of(server: ServerDefinition, file: str) -> str:
+    reason: str | None
     try:
         return read_given(Path(file).expanduser()).decode().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageProblem(
-            f"The file {file} that server {server.name!r} names cannot be read: {reason}.",
-            hint="Let the user of the gateway read it, and `reload`.",
-        ) from None
+    except OSError as error:
+        reason = error.strerror
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except RuntimeError:  # of `expanduser`
+        reason = "there is no such home folder"
+    raise UsageProblem(
+        f"The file {file} that server {server.name!r} names cannot be read: {reason}.",
+        hint="Let the user of the gateway read it, and `reload`.",
+    )
 
 
 def _texts(server: ServerDefinition) -> tuple[str, ...]:
