@@ -72,6 +72,15 @@ def test_a_tool_whose_schema_cannot_be_read_is_called_with_json(
     assert json.loads(done.json()["content"][0]["text"])["arguments"] == {"x": 5}
 
 
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [("@-", "stdin is not a JSON object."), ("@", "@ names no file.")],
+)
+def test_what_holds_no_arguments_is_told(place: Place, argument: str, sentence: str) -> None:
+    done = place.run("call", "echo", argument, stdin="[1]")
+    assert (done.code, sentence in done.stderr) == (2, True)
+
+
 def test_a_list_of_tools_that_is_empty_says_why(shipped: Place) -> None:
     assert "No tool is shown to clients." in shipped.run("tools").stderr
     shipped.run("server", "add", "plain", "--", sys.executable, str(PLAIN))

@@ -130,9 +130,12 @@ def _object(document: str) -> dict[str, Any]:
     if not document.startswith("@"):
         value, where = _value(document), f"--arguments {document!r}"
     else:
-        where = document[1:]
+        if document == "@":
+            raise UsageProblem("@ names no file.", hint="Write @FILE, or @- for stdin.")
+        file = document[1:]
+        where = "stdin" if file == "-" else file
         try:
-            raw = sys.stdin.buffer.read() if where == "-" else read_given(Path(where))
+            raw = sys.stdin.buffer.read() if file == "-" else read_given(Path(file))
             value = _value(raw.decode("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
