@@ -84,6 +84,8 @@ def test_a_setting_is_written_and_everything_else_in_the_file_stays(place: Place
         ("backup.keep_last", "-1", "`backup.keep_last` cannot be negative"),
         ("log.level", "loud", "`log.level` cannot be 'loud'"),
         ("gateway.allowed_hosts", "*.lan", "no request could match it"),
+        ("guard.hazards", '{rebuilds = "refuse"}', "'rebuilds' is unknown"),
+        ("guard.hazards", '{rebuild = "stop"}', "'stop' is unknown"),
     ],
 )
 def test_a_bad_value_is_refused_and_the_file_stays(
@@ -151,5 +153,8 @@ def test_an_edited_file_is_checked_before_it_is_written(place: Place) -> None:
     done = edit(place, file, "printf '[gateway]\\nprot = 4001\\n' > \"$1\"")
     assert done.code == 7
     assert "there is no setting `gateway.prot`" in done.stderr
+    assert file.read_text() == "[gateway]\nport = 4001\n"
+    done = edit(place, file, 'printf \'[guard.hazards]\\nrebuilds = "refuse"\\n\' > "$1"')
+    assert (done.code, "'rebuilds' is unknown" in done.stderr) == (7, True)
     assert file.read_text() == "[gateway]\nport = 4001\n"
     assert "stays as it was" in edit(place, file, ":").stdout

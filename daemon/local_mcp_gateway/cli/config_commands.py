@@ -18,6 +18,7 @@ from local_mcp_gateway.cli.context import (
     configuration_file,
     overriding,
     read_configuration,
+    require_usable,
     write_configuration,
     write_setting,
 )
@@ -74,10 +75,8 @@ def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> 
 @click.pass_obj
 def check(invocation: Invocation, *, file: Path | None, as_json: bool) -> int:
     """Check FILE, or the effective settings: unknown keys, wrong types, invalid values."""
-    from local_mcp_gateway.service import guard_policy
-
     settings = load_settings(file, environment={}) if file else invocation.settings
-    guard_policy(settings)  # raises for a kind of hazard that there is not
+    require_usable(settings)
     set_here = sorted(settings.origins)
     return ui.print_result(
         {"file": str(file) if file else None, "set": set_here},
@@ -131,7 +130,7 @@ def edit(invocation: Invocation) -> int:
             ui.tell(f"{file} stays as it was.")
             return Exit.OK
         try:
-            check_text(text, file)
+            require_usable(check_text(text, file))
             break
         except ConfigProblem as problem:
             ui.tell(problem.message, fg="red", err=True)

@@ -202,10 +202,17 @@ def write_setting(invocation: Invocation, key: str, text: str) -> Path:
         raise ConfigProblem(
             f"{file} cannot be changed by a program: {error}.", hint="Use `config edit`."
         ) from None
-    check_text(after, file)
+    require_usable(check_text(after, file))
     if after != before:
         write_configuration(file, after)
     return file
+
+
+def require_usable(settings: Settings) -> None:
+    """Raise ConfigProblem unless a start could use these settings: kinds of hazards are the guard's."""
+    from local_mcp_gateway.service import guard_policy
+
+    guard_policy(settings)
 
 
 def overriding(invocation: Invocation, key: str) -> str | None:

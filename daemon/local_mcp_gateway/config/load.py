@@ -65,9 +65,9 @@ def parse_value(path: str, text: str) -> object:
     return _convert("The configuration", key, value)
 
 
-def check_text(text: str, file: Path) -> None:
-    """Raise ConfigProblem unless `text` would be a valid configuration file of that name."""
-    _merge([(str(file), _flatten(_parse_toml(text, file), file))])
+def check_text(text: str, file: Path) -> Settings:
+    """Return the settings of `text` as a configuration file of that name. Raises ConfigProblem."""
+    return _merge([(str(file), _flatten(_parse_toml(text, file), file))])
 
 
 def config_files(
@@ -243,7 +243,14 @@ def _parse(origin: str, key: Key, value: object) -> object:
     return converted
 
 
-_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "tuple[str, ...]": "a list of texts",
+    "Mapping[str, str]": "a table of texts",
+}
 
 
 def prepare_data_folder(settings: Settings) -> None:
