@@ -76,7 +76,9 @@ async def test_a_refusal_that_names_no_way_out_is_final() -> None:
     [
         (failure(-32603, "no"), "the server refused initialize: no"),
         (Answer(b"["), "the server answered initialize with junk"),
-        (success([]), "the server refused initialize"),
+        (failure(-32603, ""), "the server refused initialize: error -32603"),
+        (success([]), "the server answered initialize with a result that is not an object"),
+        (success({}), "the server answered initialize without a protocol version"),
         (success({"protocolVersion": "1999-01-01"}), "speaks MCP '1999-01-01'"),
     ],
 )

@@ -76,6 +76,8 @@ def identity_of_initialize(answer: Answer) -> Identity:
     """Parse the result of `initialize`."""
     result = _result(answer, "initialize")
     version = result.get("protocolVersion")
+    if version is None:
+        raise UpstreamDisconnected("the server answered initialize without a protocol version")
     if version not in versions.OF_SERVERS:
         raise UpstreamDisconnected(
             f"the server speaks MCP {version!r}, which the gateway does not know"
@@ -102,9 +104,14 @@ def _result(answer: Answer, method: str) -> dict[str, object]:
         value = decode_any(answer.body)
     except MALFORMED as error:
         raise UpstreamDisconnected(f"the server answered {method} with junk: {error}") from None
-    if answer.failed or not isinstance(value, dict):
+    if answer.failed:
         text = value.get("message") if isinstance(value, dict) else value
-        raise UpstreamDisconnected(f"the server refused {method}: {text}")
+        why = text or f"error {versions.error_code(answer)}"
+        raise UpstreamDisconnected(f"the server refused {method}: {why}")
+    if not isinstance(value, dict):
+        raise UpstreamDisconnected(
+            f"the server answered {method} with a result that is not an object"
+        )
     return value
 
 
