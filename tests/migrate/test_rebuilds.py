@@ -595,6 +595,15 @@ def test_a_copy_by_create_table_as_may_not_lose_what_the_table_was(
     )
 
 
+def test_a_table_of_records_that_another_tool_keeps_may_be_copied_so(shop: Workshop) -> None:
+    shop.add("0000_a", "CREATE TABLE alembic_version(v PRIMARY KEY); CREATE TABLE t(a);")
+    shop.apply()
+    shop.execute("INSERT INTO alembic_version VALUES ('one')")
+    shop.add("0001_b", AS_SELECT.replace(" t;", " alembic_version;"))
+    shop.apply()
+    assert shop.rows("SELECT * FROM alembic_version") == [("one",)]
+
+
 OUT_AND_IN = """CREATE TEMP TABLE kept AS SELECT * FROM n; DROP TABLE n;
 CREATE TABLE n(a INTEGER PRIMARY KEY, b DEFAULT 4); INSERT INTO n SELECT * FROM kept;"""
 

@@ -287,7 +287,9 @@ def constraints_of(sql: str) -> tuple[str, ...]:
             memory.execute(sql)
         except sqlite3.Error:  # it calls a function of the application
             return ()
-        (table,) = inspect(memory).tables.values()
+        table = next(iter(inspect(memory).tables.values()), None)
+    if table is None:  # the records of another tool are not part of the schema
+        return ()
     columns = [column for column in table.columns.values() if not table.is_rowid(column.key)]
     kinds = {
         "PRIMARY KEY": table.primary_key,
