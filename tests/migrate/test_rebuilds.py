@@ -470,6 +470,20 @@ def test_an_index_over_a_table_that_is_made_again_has_to_be_built_again(shop: Wo
     assert shop.rows("SELECT rowid FROM words WHERE words MATCH 'a'") == [(1,)]
 
 
+def test_a_list_of_terms_has_no_rows_to_lose(shop: Workshop) -> None:
+    listing = "CREATE VIRTUAL TABLE terms USING fts5vocab (words, {});"
+    shop.add(
+        "0000_a",
+        f"CREATE VIRTUAL TABLE words USING fts5 (a, b); {listing.format('col')}"
+        " INSERT INTO words VALUES ('x', 'x');",
+    )
+    shop.apply()
+    assert shop.rows("SELECT count(*) FROM terms") == [(2,)]
+    shop.add("0001_b", f"DROP TABLE terms; {listing.format('row')}")
+    shop.apply()
+    assert shop.rows("SELECT count(*) FROM terms") == [(1,)]
+
+
 COUNTED = "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v);"
 NEXT = "INSERT INTO t (v) VALUES (0) RETURNING id"
 

@@ -176,9 +176,7 @@ class Rebuilds:
             if found is None or name in self._dropped:
                 return
             if found.is_virtual:
-                stored = read_stored(self._connection, found.name)
-                if stored is not None:
-                    self._virtual.setdefault(self._original_name(name), stored)
+                self._sum_up_virtual(found)
                 return
             table = found.name
             contents = read_contents(self._connection, table, limit=self._limit)
@@ -192,6 +190,15 @@ class Rebuilds:
             larger = tuple(self._larger(contents))
             assigned = frozenset(self._authorizer.assigned)
             self._dropped[name] = _Dropped(found.sql, contents, assigned, users, larger)
+
+    def _sum_up_virtual(self, table: Object) -> None:
+        from local_mcp_gateway.schema import read_code  # few migrations drop a virtual table
+
+        if read_code(table.name, table.sql).listed is not None:
+            return  # a list of terms has no rows of its own
+        stored = read_stored(self._connection, table.name)
+        if stored is not None:
+            self._virtual.setdefault(self._original_name(fold(table.name)), stored)
 
     def _larger(self, old: Contents) -> Iterator[_Larger]:
         """Compare the tables that have more rows than the one that is dropped."""
