@@ -10,7 +10,7 @@ import pytest
 from local_mcp_gateway.database.connections import open_scratch
 from local_mcp_gateway.errors import ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import read_folder
-from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect
+from local_mcp_gateway.migrate.importers import FolderFormat, convert, detect, down_part_inside
 from local_mcp_gateway.migrate.resolution import resolve
 
 NOW_MS = 1_800_000_000_000
@@ -135,6 +135,16 @@ def test_a_statement_ends_where_gooses_mark_says_so(tmp_path: Path, tool: str) -
         assert len(connection.execute("SELECT * FROM sqlite_schema").fetchall()) == 3
         connection.executescript(backward or "")
         assert not connection.execute("SELECT * FROM sqlite_schema").fetchall()
+
+
+@pytest.mark.parametrize("mark", ["+goose {}", "migrate:{}"])
+def test_a_byte_order_mark_hides_no_mark(tmp_path: Path, mark: str) -> None:
+    up, down = mark.format("up"), mark.format("down")
+    text = f"\ufeff-- {up}\nCREATE TABLE a(x);\n-- {down}\nDROP TABLE a;\n"
+    write(tmp_path, {"1_a.sql": text})
+    form = FolderFormat.GOOSE if "goose" in mark else FolderFormat.DBMATE
+    assert down_part_inside("1_a.sql", text) is not None
+    assert adopted(tmp_path, form) == [("1_a", "CREATE TABLE a(x);\n", "DROP TABLE a;\n")]
 
 
 @pytest.mark.parametrize("form", ["-- +goose Up\n{}", "-- migrate:up\n{}", "up.sql", "down.sql"])

@@ -105,7 +105,10 @@ def detect(path: Path) -> FolderFormat:
     if any(file.name.endswith(".up.sql") for file in files):
         return FolderFormat.UPDOWN
     for name, pattern in _UP.items():
-        if any(pattern.search(_read_whole(file).decode(errors="replace")) for file in files):
+        if any(
+            pattern.search(_read_whole(file).decode("utf-8-sig", errors="replace"))
+            for file in files
+        ):
             return FolderFormat(name)
     return FolderFormat.PLAIN
 
@@ -172,7 +175,7 @@ def _read_whole(file: Path) -> bytes:
 def _read_text(file: Path, name: str) -> str:
     """Return the text of a file that is taken apart; raises UsageProblem unless it is UTF-8."""
     try:
-        text = _read_whole(file).decode()
+        text = _read_whole(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         problem = not_utf8(file.stem, name, error)
         raise UsageProblem(problem.message, hint=problem.hint) from None
@@ -189,7 +192,7 @@ def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
         if problem is not None:
             raise UsageProblem(problem.message, hint=problem.hint)
     for file in as_they_are:
-        text = _read_whole(file).decode(errors="replace")
+        text = _read_whole(file).decode("utf-8-sig", errors="replace")
         problem = down_part_inside(file.name, text)
         if problem is not None:
             form = next((name for name, pattern in _UP.items() if pattern.search(text)), None)
@@ -432,6 +435,7 @@ def program(name: str) -> Problem | None:
 
 def down_part_inside(name: str, sql: str) -> Problem | None:
     """Return the problem of a file that has its down part after a marker: all of it would run."""
+    sql = sql.removeprefix("\ufeff")
     marked = _BACK_MARK.search(sql) or (_UP_MARK.search(sql) and _DOWN_MARK.search(sql))
     if not marked:
         return None
