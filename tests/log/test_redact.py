@@ -140,6 +140,7 @@ def test_a_command_and_a_url_are_shown_without_their_secrets() -> None:
     assert redact_url(url) == shown_url
     assert secrets_in_url(url) == ["pass@word", "long-enough"]
     assert secrets_in_url("https://a.example/mcp?debug=true") == []
+    assert secrets_in_url("https://me:password@[a/mcp?c=long-enough") == ["password", "long-enough"]
 
 
 @given(

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import cache, cached_property, lru_cache
 from html import escape
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 HIDDEN: Final = "[redacted]"
 SHORTEST: Final = 4
@@ -258,9 +258,11 @@ def redact_url(url: str) -> str:
 
 def secrets_in_url(url: str) -> list[str]:
     """Return user, password and long values of the query; a short one, such as `true`, is not a secret."""
-    parts = urlsplit(url)
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    given = [password or user, *(value for _, value in parse_qsl(parts.query))]
+    # Not by `urlsplit`: a URL that it refuses has secrets too.
+    address, _, query = url.partition("#")[0].partition("?")
+    netloc = address.partition("://")[2].partition("/")[0]
+    user, _, password = netloc.rpartition("@")[0].partition(":")
+    given = [password or user, *(value for _, value in parse_qsl(query))]
     return [unquote(value) for value in given if len(value) >= PART]
 
 

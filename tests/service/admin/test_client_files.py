@@ -336,6 +336,10 @@ def test_variables_of_gemini_and_what_it_excludes_are_read() -> None:
     assert (a.server.active, b.server.active) == (True, False)
 
 
+def test_a_url_that_cannot_be_is_an_entry_as_any() -> None:
+    assert only({"url": "http://[a/mcp"}).notes == ()
+
+
 def test_secrets_in_plain_text_are_named() -> None:
     found = only({"url": "https://h/mcp", "headers": {"Authorization": "Bearer abc"}})
     assert found.notes == ("sealed here, but plain text in the file: headers.Authorization",)
