@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from local_mcp_gateway.gateway.protocol import Answer, failure, success
+from local_mcp_gateway.gateway.protocol import Answer, encode, failure, success, versions
 from local_mcp_gateway.gateway.upstreams.connection import (
     Call,
     HttpRefusal,
@@ -96,3 +96,13 @@ def test_only_what_a_client_can_read_is_kept_of_what_a_server_says_of_itself() -
     identity = identity_of_initialize(answer)
     assert (identity.name, identity.release, identity.instructions) == ("n", "", None)
     assert identity.about == {"title": "T", "icons": [{"src": "a.png"}]}
+
+
+def test_a_capability_that_is_null_is_not_declared() -> None:
+    declared = {"tools": {"listChanged": None}, "tasks": None, "logging": {}}
+    for answer in (
+        success({"protocolVersion": "2025-06-18", "capabilities": declared}),
+        success({"supportedVersions": [versions.NEWEST_MODERN], "capabilities": declared}),
+    ):
+        identity = identity_of_discover(answer) or identity_of_initialize(answer)
+        assert json.loads(encode(identity.capabilities)) == {"tools": {}, "logging": {}}

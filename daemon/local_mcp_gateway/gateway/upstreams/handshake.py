@@ -116,16 +116,14 @@ def _result(answer: Answer, method: str) -> dict[str, object]:
 
 
 def _identity(result: dict[str, object], version: str, info: object, *, modern: bool) -> Identity:
-    capabilities = result.get("capabilities")
+    declared = result.get("capabilities")
+    capabilities = _without_nulls(declared) if isinstance(declared, dict) else {}
     instructions = result.get("instructions")
     name = info.get("name") if isinstance(info, dict) else ""
     release = info.get("version") if isinstance(info, dict) else ""
     return Identity(
         version=version,
-        capabilities={
-            str(key): msgspec.Raw(encode(value))
-            for key, value in (capabilities if isinstance(capabilities, dict) else {}).items()
-        },
+        capabilities={str(key): msgspec.Raw(encode(value)) for key, value in capabilities.items()},
         name=name if isinstance(name, str) else "",
         instructions=instructions if isinstance(instructions, str) else None,
         modern=modern,
@@ -144,9 +142,18 @@ def _about(info: object) -> dict[str, Any]:
     }
     icons = members.get("icons")
     found = [
-        {key: value for key, value in icon.items() if value is not None}
+        _without_nulls(icon)
         for icon in (icons if isinstance(icons, list) else ())
         if isinstance(icon, dict)
     ]
     found = [icon for icon in found if is_readable(ICON, icon)]
     return {**about, "icons": found} if found else about
+
+
+def _without_nulls(members: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without its null members, which mean the same as missing ones."""
+    return {
+        key: _without_nulls(value) if isinstance(value, dict) else value
+        for key, value in members.items()
+        if value is not None
+    }
