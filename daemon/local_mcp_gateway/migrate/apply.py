@@ -116,9 +116,12 @@ def supervised(
 ) -> Iterator[Supervised]:
     """Install the authorizer and the interruption, and remove them afterwards."""
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
-    _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    # Asked in SQL, since the name of a file need not be text.
+    (in_file,) = connection.execute(
+        "SELECT file <> '' FROM pragma_database_list WHERE name = 'main'"
+    ).fetchone()
     settings = IN_MEMORY
-    if file:
+    if in_file:
         settings = {
             name: str(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in FILE_SETTINGS
         }
