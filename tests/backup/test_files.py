@@ -6,11 +6,12 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from local_mcp_gateway.backup import Backup, clean_up, files, list_backups, scratch_copy
-from local_mcp_gateway.backup.files import temporary_file
+from local_mcp_gateway.backup.files import fetched_folder, temporary_file
 from tests.backup.conftest import rows
 
 
@@ -116,3 +117,26 @@ def test_a_rollback_journal_that_is_not_hot_is_put_away(database: Path) -> None:
     assert clean_up(database) == (journal,)
     assert not journal.exists()
     assert rows(database) == 500
+
+
+def test_a_folder_that_another_command_takes_for_a_left_over_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one comes between its making and its lock, and removes it."""
+    database = tmp_path / "app.db"
+    taken: list[str] = []
+
+    class Taken(TemporaryDirectory[str]):
+        def __enter__(self) -> str:
+            if not taken:
+                taken.append(super().__enter__())
+                clean_up(database)
+                return taken[0]
+            return super().__enter__()
+
+    monkeypatch.setattr(files, "TemporaryDirectory", Taken)
+    with fetched_folder(database) as folder:
+        assert not Path(taken[0]).exists()
+        clean_up(database)
+        assert folder.is_dir()
+    assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -217,9 +217,27 @@ def fetched_folder(database: Path) -> Iterator[Path]:
     """
     real = database.resolve()
     _remove_fetched(real)
-    prefix = f".{real.name}{FETCHED}"
-    with TemporaryDirectory(dir=real.parent, prefix=prefix) as folder, _held(Path(folder)):
-        yield Path(folder)
+    with ExitStack() as held:
+        folder = None
+        while folder is None:
+            folder = _new_folder(real, held)
+        yield folder
+
+
+def _new_folder(database: Path, held: ExitStack) -> Path | None:
+    """Make and hold a folder until `held` ends; None if a command took it for a killed one's before that."""
+    prefix = f".{database.name}{FETCHED}"
+    with ExitStack() as removed:
+        made = TemporaryDirectory(dir=database.parent, prefix=prefix)
+        folder = Path(removed.enter_context(made))
+        try:
+            descriptor = removed.enter_context(_held(folder))
+        except (FileNotFoundError, BlockingIOError):
+            return None
+        if not _is_same_file(descriptor, folder):
+            return None
+        held.enter_context(removed.pop_all())
+        return folder
 
 
 def _remove_fetched(database: Path) -> list[Path]:
@@ -233,12 +251,12 @@ def _remove_fetched(database: Path) -> list[Path]:
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _held(folder: Path) -> Iterator[int]:
     """Hold a folder, so that nobody removes it; raises OSError while another process does."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
