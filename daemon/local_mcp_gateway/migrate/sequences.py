@@ -7,13 +7,13 @@ and whatever still names that row would mean another. The old number is certain,
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.migrate.lineage import Lineage
 from local_mcp_gateway.sql import fold, tokens
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Mapping, Sequence
 
     from local_mcp_gateway.migrate.apply import Step
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 def read_sequences(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the largest rowid that each AUTOINCREMENT table ever had, by its folded name."""
-    try:
-        found = connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall()
-    except sqlite3.OperationalError:  # there has never been such a table
+    ever = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"
+    ).fetchone()
+    if ever is None:  # there has never been such a table
         return {}
+    found = connection.execute("SELECT name, seq FROM sqlite_sequence")
     return {fold(name): seq for name, seq in found if name and isinstance(seq, int)}
 
 
