@@ -11,7 +11,7 @@ import pytest
 from mcp import types
 
 from local_mcp_gateway.gateway.catalog.item_schema import Validated, validate
-from local_mcp_gateway.gateway.catalog.merge import Item
+from local_mcp_gateway.gateway.catalog.items import Item
 from local_mcp_gateway.store.model import CatalogKind
 
 TOOLS, RESOURCES = CatalogKind.TOOLS, CatalogKind.RESOURCES

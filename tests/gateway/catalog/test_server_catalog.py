@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.gateway.catalog.merge import Item, merge_lists
+from local_mcp_gateway.gateway.catalog.items import Item
+from local_mcp_gateway.gateway.catalog.merge import merge_lists
 from local_mcp_gateway.gateway.catalog.server_catalog import HELD, judge
 from local_mcp_gateway.service.admin.servers import altered_tools, approve_tools
 from local_mcp_gateway.store import queries

@@ -14,25 +14,29 @@ from local_mcp_gateway.gateway.catalog.item_schema import (
     readable_capabilities,
     validate,
 )
-from local_mcp_gateway.gateway.catalog.merge import (
+from local_mcp_gateway.gateway.catalog.items import (
     KEYS,
     LISTS,
-    MEMBERS,
     Item,
     Lists,
     NameTable,
-    ProfileView,
-    Reader,
     Route,
     body_of,
     fitting,
     hash_of,
     items_of,
-    merge_lists,
     names_to_keep,
     read_names,
     remembered,
     routes_of,
+)
+from local_mcp_gateway.gateway.catalog.merge import (
+    MEMBERS,
+    ProfileView,
+    Reader,
+    Visibility,
+    merge_lists,
+    visible,
 )
 from local_mcp_gateway.gateway.catalog.server_catalog import (
     HELD,
@@ -41,7 +45,6 @@ from local_mcp_gateway.gateway.catalog.server_catalog import (
     held_message,
 )
 from local_mcp_gateway.gateway.catalog.uris import clashing, uri_prefix, with_shown_uris
-from local_mcp_gateway.gateway.catalog.visibility import Visibility, visible
 
 __all__ = [
     "HEADER_PREFIX",

@@ -37,7 +37,7 @@ from local_mcp_gateway.gateway.protocol import (
 from local_mcp_gateway.store import CatalogKind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog.merge import Item
+    from local_mcp_gateway.gateway.catalog.items import Item
 
 SCHEMA: Final = Path(__file__).with_name("item_schema.json")
 MOST_LEVELS: Final = 100

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog.merge import LISTS, Item, Lists
+from local_mcp_gateway.gateway.catalog.items import LISTS, Item, Lists
 from local_mcp_gateway.store import CatalogKind
 
 HELD: Final = -32010
