@@ -22,3 +22,10 @@ def scratch() -> Iterator[sqlite3.Connection]:
     connection = open_scratch()
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def database() -> Iterator[sqlite3.Connection]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    yield connection
+    connection.close()

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from local_mcp_gateway.database.connections import open_migration
+from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.apply import Step, run_batch
 from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
@@ -16,8 +19,7 @@ from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.migrate.plan import Batch
 from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
 from local_mcp_gateway.migrate.resolution import Resolution, resolve
-from local_mcp_gateway.migrate.sequences import keep_sequences
-from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
+from local_mcp_gateway.migrate.verify import count_rows, keep_sequences, verify, verify_dependents
 
 FIRST_WHEN = 1_700_000_000_000
 
@@ -126,3 +128,35 @@ def apply_all(
     if not migrations:
         return ()
     return run_batch(Batch.of(migrations), Ledger(connection, program_version="1"), **options)
+
+
+A = "CREATE TABLE a (id INTEGER PRIMARY KEY, word TEXT); INSERT INTO a VALUES (1, 'x'), (2, 'y');"
+"""A table with two rows."""
+CHILD = (
+    A + "CREATE TABLE child (id INTEGER PRIMARY KEY, a_id INTEGER REFERENCES a);"
+    "INSERT INTO child VALUES (1, 1);"
+)
+"""And one that refers to it."""
+
+
+def step(said: str, *more: Change, tag: str = "0001_m", accepts: str = "") -> Step:
+    """What the authorizer reported of a migration, as `changes` reads it."""
+    return Step(tag, 1, 1.0, (*changes(said), *more), accepts=frozenset({accepts} - {""}))
+
+
+def verified(
+    database: sqlite3.Connection, before: str, then: str, *steps: Step
+) -> tuple[DataChange, ...]:
+    """Return the losses that count as meant when `then` runs after `before`."""
+    database.executescript(before)
+    counted = count_rows(database)
+    database.executescript(then)
+    return verify(database, counted, steps)
+
+
+def refused(
+    database: sqlite3.Connection, before: str, then: str, *steps: Step
+) -> VerificationFailed:
+    with pytest.raises(VerificationFailed) as caught:
+        verified(database, before, then, *steps)
+    return caught.value

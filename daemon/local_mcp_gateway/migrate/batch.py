@@ -19,9 +19,13 @@ from local_mcp_gateway.database import UNWATCHED, Phases, Run, begin, commit
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
-from local_mcp_gateway.migrate.sequences import keep_sequences
 from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild, unclosed_comment
-from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
+from local_mcp_gateway.migrate.verify import (
+    count_rows,
+    keep_sequences,
+    verify,
+    verify_dependents,
+)
 from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:

@@ -25,9 +25,13 @@ from local_mcp_gateway.migrate.batch import COMPARE_LIMIT_VALUES, watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.plan import find_drift
 from local_mcp_gateway.migrate.replay import replay
-from local_mcp_gateway.migrate.sequences import keep_sequences
 from local_mcp_gateway.migrate.statements import read_directives, split
-from local_mcp_gateway.migrate.verify import count_rows, verify, verify_dependents
+from local_mcp_gateway.migrate.verify import (
+    count_rows,
+    keep_sequences,
+    verify,
+    verify_dependents,
+)
 from local_mcp_gateway.schema import compare, hazards_of, inspect
 
 if TYPE_CHECKING:

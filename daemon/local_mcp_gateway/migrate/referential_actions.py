@@ -20,50 +20,20 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from local_mcp_gateway.migrate.foreign_keys import read_references
 from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from local_mcp_gateway.migrate.authorizer import Authorizer, Write
+    from local_mcp_gateway.migrate.foreign_keys import Reference
     from local_mcp_gateway.migrate.statements import Statement
 
 
-_KEYS = """SELECT m.name, k.id, k."table", k."from", k."to", k.on_delete
-    FROM sqlite_schema AS m JOIN pragma_foreign_key_list(m.name) AS k
-    WHERE m.type = 'table' ORDER BY m.rowid, k.id, k.seq"""
-
-
-class Reference(NamedTuple):
-    """One foreign key: the columns of a child, and the parent key that they refer to."""
-
-    child: str
-    columns: tuple[str, ...]
-    parent: str
-    keys: tuple[str, ...]
-    """As long as `columns`, unless the parent is missing or has no such key; names as written."""
-    on_delete: str
-    number: int
-    """As `PRAGMA foreign_key_check` counts; not the same after the child was altered."""
-
-
-def read_references(connection: sqlite3.Connection) -> tuple[Reference, ...]:
-    """Return every foreign key of the schema."""
-    found: dict[tuple[str, int], list[tuple[str, str, str | None, str]]] = {}
-    for child, number, *rest in connection.execute(_KEYS).fetchall():
-        found.setdefault((child, number), []).append((rest[0], rest[1], rest[2], rest[3]))
-    return tuple(
-        Reference(
-            child,
-            tuple(row[1] for row in rows),
-            rows[0][0],
-            tuple(row[2] for row in rows if row[2] is not None)
-            or _primary_key(connection, rows[0][0]),
-            rows[0][3],
-            number,
-        )
-        for (child, number), rows in found.items()
-    )
+_SWITCHES_OFF = re.compile(r"\bPRAGMA\s+foreign_keys\s*=\s*(?:OFF|0|FALSE|NO)\b", re.IGNORECASE)
+_CHANGES_ROWS_ONLY = frozenset({"DELE", "WITH", "INSE", "UPDA", "REPL", "SELE"})
+_ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 
 
 def by_parent(references: tuple[Reference, ...]) -> dict[str, list[Reference]]:
@@ -72,20 +42,6 @@ def by_parent(references: tuple[Reference, ...]) -> dict[str, list[Reference]]:
     for reference in references:
         grouped.setdefault(fold(reference.parent), []).append(reference)
     return grouped
-
-
-def _primary_key(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
-    return tuple(
-        name
-        for (name,) in connection.execute(
-            "SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (table,)
-        )
-    )
-
-
-_SWITCHES_OFF = re.compile(r"\bPRAGMA\s+foreign_keys\s*=\s*(?:OFF|0|FALSE|NO)\b", re.IGNORECASE)
-_CHANGES_ROWS_ONLY = frozenset({"DELE", "WITH", "INSE", "UPDA", "REPL", "SELE"})
-_ACTIONS = frozenset({"CASCADE", "SET NULL", "SET DEFAULT"})
 
 
 class Watch(NamedTuple):

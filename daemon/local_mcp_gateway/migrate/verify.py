@@ -1,15 +1,13 @@
 """Verify migrations before COMMIT: no row lost that no statement deleted, no new orphan, nothing broken.
 
 A rebuild under the wrong settings deletes the children of a table by its cascades, and
-`foreign_key_check` is still empty afterwards; so rows are counted, before and after. Older orphans are
-not the migration's fault, only new ones are: rows that refer to a missing key to which fewer rows
-referred before.
+`foreign_key_check` is still empty afterwards; so rows are counted, before and after. The orphans
+themselves are in `foreign_keys`: most databases have none.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -19,143 +17,15 @@ from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.migrate.history import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Fate, Lineage
-from local_mcp_gateway.migrate.sequences import read_sequences
 from local_mcp_gateway.migrate.statements import accepted
-from local_mcp_gateway.sql import fold, quote, quote_all
+from local_mcp_gateway.sql import fold, quote, quote_all, tokens
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
+    from local_mcp_gateway.migrate.foreign_keys import Orphans, Violated
     from local_mcp_gateway.migrate.rebuilds import DataChange
-    from local_mcp_gateway.migrate.referential_actions import Reference
 
 
-_ROWIDS = ("rowid", "_rowid_", "oid")
-
-
-class Link(NamedTuple):
-    """Columns of a child that refer to a parent; all folded."""
-
-    child: str
-    columns: tuple[str, ...]
-    parent: str
-
-
-Value = tuple[str | bytes, ...]
-"""The key that an orphan refers to; numbers as text, since a rebuild may change the column's type."""
-Orphans = Mapping[Link, Counter[Value]]
-
-
-def find_foreign_key_violations(connection: sqlite3.Connection) -> Orphans:
-    """Count the rows whose parent is missing, by the key that they refer to."""
-    found: dict[Link, Counter[Value]] = {}
-    for reference, rowids in _violated(connection):
-        values = found.setdefault(link_of(reference), Counter())
-        values.update(value for _, value in _rows(connection, reference, has_rowid=rowids))
-    return found
-
-
-def locate(
-    connection: sqlite3.Connection, link: Link, wanted: Counter[Value]
-) -> list[tuple[int | None, Value]]:
-    """Return (rowid, key) of the orphans of one link that refer to a wanted key."""
-    return [
-        row
-        for reference, rowids in _violated(connection)
-        if link_of(reference) == link
-        for row in _rows(connection, reference, has_rowid=rowids)
-        if row[1] in wanted
-    ]
-
-
-def link_of(reference: Reference) -> Link:
-    """Return what identifies a foreign key when its number changes."""
-    return Link(fold(reference.child), tuple(map(fold, reference.columns)), fold(reference.parent))
-
-
-def _violated(connection: sqlite3.Connection) -> Iterator[tuple[Reference, bool]]:
-    """Yield each violated foreign key, and whether the violating rows have rowids."""
-    found = dict.fromkeys(_check(connection))
-    if not found:
-        return
-    from local_mcp_gateway.migrate.referential_actions import read_references
-
-    known = {(one.child, one.number): one for one in read_references(connection)}
-    for table, number, has_rowid in found:
-        yield known[table, number], has_rowid
-
-
-def _check(connection: sqlite3.Connection) -> Iterator[tuple[str, int, bool]]:
-    """Yield (child, number of the key, rows have rowids) for each orphan.
-
-    A table whose foreign keys do not match its parent at all cannot be checked.
-    """
-    try:
-        for table, rowid, _, number in connection.execute("PRAGMA foreign_key_check"):
-            yield table, number, rowid is not None
-    except sqlite3.OperationalError:
-        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        for (child,) in tables.fetchall():
-            with suppress(
-                sqlite3.OperationalError
-            ):  # "foreign key mismatch": every later write reports it
-                for table, rowid, _, number in connection.execute(
-                    f"PRAGMA foreign_key_check({quote(child)})"
-                ):
-                    yield table, number, rowid is not None
-
-
-def _rows(
-    connection: sqlite3.Connection, reference: Reference, *, has_rowid: bool
-) -> Iterator[tuple[int | None, Value]]:
-    columns = ", ".join(f"c.{quote(column)}" for column in reference.columns)
-    rowid = _rowid_of(connection, reference.child) if has_rowid else None
-    if rowid is not None:
-        rows = connection.execute(
-            f"SELECT f.rowid, {columns} FROM pragma_foreign_key_check(?) AS f"
-            f" JOIN main.{quote(reference.child)} AS c ON c.{rowid} = f.rowid WHERE f.fkid = ?",
-            (reference.child, reference.number),
-        )
-    else:
-        rows = connection.execute(_without_rowid(connection, reference, columns))
-    for number, *values in rows:
-        yield number, tuple(map(_text, values))
-
-
-def _without_rowid(connection: sqlite3.Connection, reference: Reference, columns: str) -> str:
-    """Return the query for the orphans of a table without rowids."""
-    named = " AND ".join(f"c.{quote(column)} IS NOT NULL" for column in reference.columns)
-    sql = f"SELECT NULL, {columns} FROM main.{quote(reference.child)} AS c WHERE {named}"
-    known = connection.execute(
-        "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?",
-        (fold(reference.parent),),
-    ).fetchone()
-    if known is None:
-        return sql
-    same = " AND ".join(  # + removes the child's affinity: the parent's counts
-        f"p.{quote(key)} = +c.{quote(column)}"
-        for key, column in zip(reference.keys, reference.columns, strict=True)
-    )
-    return f"{sql} AND NOT EXISTS (SELECT 1 FROM main.{quote(reference.parent)} AS p WHERE {same})"
-
-
-def _rowid_of(connection: sqlite3.Connection, table: str) -> str | None:
-    """Return a name of the rowid that no column of the table has taken."""
-    taken = {
-        fold(name)
-        for (name,) in connection.execute("SELECT name FROM pragma_table_xinfo(?)", (table,))
-    }
-    return next((name for name in _ROWIDS if name not in taken), None)
-
-
-def _text(value: object) -> str | bytes:
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
-
-
-_NAMED_ROWS = 5
 _OBJECTS = (
     "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid"
 )
@@ -229,10 +99,82 @@ def count_rows(
     tables = _tables(connection)
     return RowCounts(
         _CountedWhenAsked(untouched, tables) if untouched else _count(connection, tables),
-        find_foreign_key_violations(connection),
+        _count_orphans(connection),
         read_objects(connection),
-        read_sequences(connection),
+        _sequences(connection),
     )
+
+
+def _count_orphans(connection: sqlite3.Connection) -> Orphans:
+    """Count the rows whose parent is missing, by the key that they refer to."""
+    found = tuple(dict.fromkeys(_foreign_key_check(connection)))
+    if not found:
+        return {}
+    from local_mcp_gateway.migrate.foreign_keys import count_orphans
+
+    return count_orphans(connection, found)
+
+
+def _foreign_key_check(connection: sqlite3.Connection) -> Iterator[Violated]:
+    """Yield the violated foreign key of each orphan.
+
+    A table whose foreign keys do not match its parent at all cannot be checked.
+    """
+    try:
+        for table, rowid, _, number in connection.execute("PRAGMA foreign_key_check"):
+            yield table, number, rowid is not None
+    except sqlite3.OperationalError:
+        tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        for (child,) in tables.fetchall():
+            with suppress(
+                sqlite3.OperationalError
+            ):  # "foreign key mismatch": every later write reports it
+                for table, rowid, _, number in connection.execute(
+                    f"PRAGMA foreign_key_check({quote(child)})"
+                ):
+                    yield table, number, rowid is not None
+
+
+def _sequences(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the largest rowid that each AUTOINCREMENT table ever had, by its folded name."""
+    ever = connection.execute(
+        "SELECT 1 FROM sqlite_schema WHERE name = 'sqlite_sequence'"
+    ).fetchone()
+    if ever is None:  # there has never been such a table
+        return {}
+    found = connection.execute("SELECT name, seq FROM sqlite_sequence")
+    return {fold(name): seq for name, seq in found if name and isinstance(seq, int)}
+
+
+def keep_sequences(
+    connection: sqlite3.Connection, before: Mapping[str, int], steps: Sequence[Step]
+) -> None:
+    """Give rebuilt AUTOINCREMENT tables at least the numbers `before`, unless a statement sets them itself.
+
+    SQLite never gives a rowid of such a table twice, but a rebuild's new table begins with the largest that
+    was copied: the number of a deleted row would be given again, and whatever still names that row would
+    mean another. Runs inside the open transaction.
+    """
+    changes = [change for step in steps for change in step.changes]
+    if not before or not any(change.what == "drop" for change in changes):
+        return
+    texts = (text.lower() for step in steps for text in step.texts)
+    own = [text for text in texts if "sqlite_sequence" in text]
+    now = _sequences(connection)
+    lineage = Lineage(before, changes)
+    for name, last in before.items():
+        fate = lineage.fate(name)
+        if not fate.rebuilt or fate.now is None or now.get(fate.now, -1) >= last:
+            continue
+        if any(one in text for text in own for one in (name, fate.last_name)):
+            continue
+        table, sql = connection.execute(
+            "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND lower(name) = ?",
+            (fate.now,),
+        ).fetchone()
+        if any(token.upper == "AUTOINCREMENT" for token in tokens(sql)):
+            connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+            connection.execute("INSERT INTO sqlite_sequence VALUES (?, ?)", (table, last))
 
 
 def verify(
@@ -386,7 +328,7 @@ def _refuse_lost_parents(
     renamed_to = {fold(c.to) for step in steps for c in step.changes if c.what == "rename"}
     if not renamed_to or not now_called:
         return
-    from local_mcp_gateway.migrate.referential_actions import read_references
+    from local_mcp_gateway.migrate.foreign_keys import read_references
 
     old = set(now_called.values())
     for reference in read_references(connection):
@@ -408,48 +350,12 @@ def _refuse_new_orphans(
     now_called: Mapping[str, str],
     steps: Sequence[Step],
 ) -> None:
-    found = find_foreign_key_violations(connection)
-    if not found:
-        return
-    from local_mcp_gateway.migrate.referential_actions import read_references
+    found = tuple(dict.fromkeys(_foreign_key_check(connection)))
+    if found:
+        from local_mcp_gateway.migrate.foreign_keys import refuse_new_orphans
 
-    was_called = {now: was for was, now in now_called.items()}
-    links = {link_of(reference) for reference in read_references(connection)}
-    for link, values in found.items():
-        new = values - _known(before.orphans, link, links, was_called)
-        if not new:
-            continue
-        count = new.total()
-        rows = [row for row, _ in locate(connection, link, new) if row is not None]
-        named = ", ".join(map(str, sorted(rows)[:_NAMED_ROWS]))
-        which = f" (rowid {named}{'…' if count > _NAMED_ROWS else ''})" if rows else ""
-        raise VerificationFailed(
-            f"{counted(count, 'row')} of {link.child}{which} would point to rows of"
-            f" {link.parent} that no longer exist.",
-            hint=f"Delete or fix those rows of {link.child} in the same migration; if it relies on ON DELETE"
-            " or ON UPDATE actions, give it the first line `-- guard: foreign-keys=on`.",
-            table=link.child,
-            parent=link.parent,
-            rows=sorted(rows)[:_NAMED_ROWS],
-            tags=[step.tag for step in steps],
-        )
-
-
-def _known(
-    before: Orphans, link: Link, links: AbstractSet[Link], was_called: Mapping[str, str]
-) -> Counter[Value]:
-    """Return the orphans that a link had before; if its columns are new, those of removed links."""
-    child = was_called.get(link.child, link.child)
-    parent = was_called.get(link.parent, link.parent)
-    same = before.get(Link(child, link.columns, parent))
-    if same is not None:
-        return same
-    known: Counter[Value] = Counter()
-    for old, values in before.items():
-        gone = Link(link.child, old.columns, link.parent) not in links
-        if gone and (old.child, old.parent) == (child, parent):
-            known += values
-    return known
+        tags = [step.tag for step in steps]
+        refuse_new_orphans(connection, found, before.orphans, now_called, tags)
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
