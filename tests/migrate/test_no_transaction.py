@@ -8,8 +8,8 @@ import pytest
 
 from local_mcp_gateway.database.connections import open_migration, set_foreign_keys
 from local_mcp_gateway.errors import ConfigProblem, ForbiddenStatement
+from local_mcp_gateway.migrate.options import load, register_functions
 from local_mcp_gateway.migrate.plan import make_batches
-from local_mcp_gateway.migrate.sql_functions import load, register_functions
 from local_mcp_gateway.migrate.verify import count_rows, verify
 from tests.migrate.workshop import Workshop, apply_all
 

@@ -268,7 +268,7 @@ def _finish(
         seeds.named_deferred_keys(),
         staged_transaction(staged, foreign_keys=True, run=context) as fresh,
     ):
-        context.prepare(fresh)
+        context.policy.prepare(fresh)
         ledger = context.ledger(fresh)
         ledger.ensure()
         ledger.note("reset", backup=backup.name if backup else None)
@@ -386,7 +386,7 @@ def repairing(context: GuardContext, *, lock_timeout_s: float = 0.0) -> Iterator
             context.database,
             context.migrations,
             transaction.ledger,
-            prepare=context.prepare,
+            prepare=context.policy.prepare,
         )
         yield repair
         if repair.recorded:

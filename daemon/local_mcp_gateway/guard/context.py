@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from local_mcp_gateway.backup import DEFAULT_KEEP_ASIDE, Retention
 from local_mcp_gateway.database import FULL_CHECK_BYTES, Run
 from local_mcp_gateway.frozen import frozen
-from local_mcp_gateway.migrate import Ledger, register
+from local_mcp_gateway.migrate import Ledger, MigrationOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.migrate import BatchOptions, Plan, Step
+    from local_mcp_gateway.migrate import Plan, Step
     from local_mcp_gateway.schema import Difference
 
 
 @frozen
-class GuardPolicy:
+class GuardPolicy(MigrationOptions):
     """How careful one start is. The defaults are the most careful."""
 
     rehearse: Literal["always", "auto", "never"] = "always"
@@ -39,14 +39,9 @@ class GuardPolicy:
     quick_check_limit_s: float = 10.0
     full_check_limit_bytes: int = FULL_CHECK_BYTES
     """Maximum size of a database to check in full before and after a change; a larger one gets a quick check."""
-    compare_limit_values: int = 2_000_000
-    """Maximum values (rows × columns) of a rebuilt table to compare; in a larger one only rows are counted."""
     allow_out_of_order: bool = False
     to: str | None = None
     """The last tag to apply; None: all of the folder."""
-    journal_new_files: bool = False
-    """For dev mode: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT,
-    and the history marks its migrations as ones that dev mode may revert."""
     keep_aside: int = DEFAULT_KEEP_ASIDE
     """How many databases that dev mode replaced stay next to the new one."""
     fresh: bool = False
@@ -55,14 +50,6 @@ class GuardPolicy:
     replicate: Callable[[GuardContext, str], int | None] | None = None
     """Called before the first of the pending migrations (its tag) of a database with content; returns the
     transaction by which a replica can bring back the state before it, and raises what forbids the migration."""
-    requires: Callable[[Connection], None] | None = None
-    """Called with the migrated database before COMMIT; raises if the program could not serve it."""
-    functions: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
-    """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
-    collations: Mapping[str, Callable[..., object] | str] = field(default_factory=dict)
-    """Collations that migrations may use, given likewise."""
-    extensions: tuple[str, ...] = ()
-    """Files of SQLite extensions that migrations may use."""
 
 
 State = Literal["created", "migrated", "current"]
@@ -121,24 +108,6 @@ class GuardContext(Run):
     def backup_folder(self) -> Path:
         """Return where this database's backups are."""
         return self.policy.backup_folder or self.database.resolve().parent / "backups"
-
-    @property
-    def batch_options(self) -> BatchOptions:
-        """Return how migrations are applied, in the rehearsal and live."""
-        from local_mcp_gateway.migrate import BatchOptions  # only what is pending needs it
-
-        policy = self.policy
-        return BatchOptions(
-            in_dev=policy.journal_new_files,
-            compare_limit=policy.compare_limit_values,
-            prepare=self.prepare,
-            requires=policy.requires,
-        )
-
-    def prepare(self, connection: Connection) -> None:
-        """Register what migrations may use; raises ConfigProblem."""
-        policy = self.policy
-        register(connection, policy.functions, policy.collations, policy.extensions)
 
     def ledger(self, connection: Connection) -> Ledger:
         """Return the ledger of the database on this connection."""

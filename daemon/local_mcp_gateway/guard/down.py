@@ -35,16 +35,18 @@ def plan_down_on(
 ) -> DownPlan:
     """Plan the revert; raises HistoryRefused, DriftRefused, NoWayBack or UsageProblem."""
     ledger = context.ledger(connection)
-    found = Plan.read(read_folder(context.migrations), ledger, prepare=context.prepare)
+    found = Plan.read(read_folder(context.migrations), ledger, prepare=context.policy.prepare)
     try:
-        plan = DownPlan.make(found.resolution, ledger, steps=steps, to=to, prepare=context.prepare)
+        plan = DownPlan.make(
+            found.resolution, ledger, steps=steps, to=to, prepare=context.policy.prepare
+        )
     except NoWayBack as error:
         _offer_restore(context, error)
         raise
     if plan.drift and context.policy.drift != "warn":
         raise DriftRefused(
             f"The schema of {context.database} was changed outside of its migrations: {plan.drift[0]}.",
-            hint=found.with_drift(ledger, context.prepare).drift_hint,
+            hint=found.with_drift(ledger, context.policy.prepare).drift_hint,
             drift=[str(difference) for difference in plan.drift],
         )
     return plan
@@ -85,7 +87,7 @@ def go_back(
                 before=f"down-{newest}", applied=applied, replicated=replicated
             )
             with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
-                context.prepare(scratch)
+                context.policy.prepare(scratch)
                 begin(scratch)
                 _revert(context, plan, scratch, backup)
             context.checkpoint()
@@ -111,14 +113,14 @@ def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:
     """
     copy = context.database
     with translated_errors(copy), kept_file(copy) as scratch:
-        context.prepare(scratch)
+        context.policy.prepare(scratch)
         begin(scratch)
         plan = DownPlan.make(
             divergence.history,
             context.ledger(scratch),
             steps=len(divergence.tags),
             to=None,
-            prepare=context.prepare,
+            prepare=context.policy.prepare,
         )
         _revert(context, plan, scratch, None)
         commit(scratch)
@@ -130,7 +132,7 @@ def _revert(
     return plan.revert(
         context.ledger(connection),
         backup=backup.name if backup else None,
-        compare_limit=context.policy.compare_limit_values,
+        options=context.policy,
         run=context,
     )
 

@@ -93,13 +93,13 @@ def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> 
         else:
             folder = known.folder
         plan = Plan.read(
-            folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=context.prepare
+            folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=policy.prepare
         )
         if plan.problems:
             raise HistoryRefused(plan.problems)
         plan = plan.up_to(policy.to)
     if ledger is not None:
-        plan = plan.with_drift(ledger, context.prepare)
+        plan = plan.with_drift(ledger, policy.prepare)
     drift = plan.drift
     if drift and (policy.drift == "refuse" or (policy.drift == "auto" and plan.pending)):
         raise DriftRefused(
@@ -201,7 +201,7 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                     result = apply_batch(
                         plan,
                         transaction.ledger,
-                        context.batch_options,
+                        context.policy,
                         backup=backup.name if backup else None,
                         rehearsed=rehearsed,
                         untouched=untouched,

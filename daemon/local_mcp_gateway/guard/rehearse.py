@@ -94,11 +94,11 @@ def rehearse_on(
     """
     opened = kept_file(copy) if is_kept else closing(open_scratch(copy))
     with reading_backup(context, backup) as untouched, opened as scratch:
-        context.prepare(scratch)
+        context.policy.prepare(scratch)
         return Rehearsal.of(
             plan,
             context.ledger(scratch),
-            context.batch_options,
+            context.policy,
             migrated=migrated,
             untouched=untouched,
             run=context,

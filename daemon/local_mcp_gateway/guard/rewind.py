@@ -318,7 +318,11 @@ def rewind_database(
     if lost:
         with _as_it_came_to_be(context, divergence, point) as base:
             rebase_rows(
-                context.database, base, staged, prepare=context.prepare, ignored=Ledger.TABLES
+                context.database,
+                base,
+                staged,
+                prepare=context.policy.prepare,
+                ignored=Ledger.TABLES,
             )
         lost = _lost(context, staged)
     with named_failures(staged, doing="finish"):
@@ -372,7 +376,7 @@ def _as_it_came_to_be(
                 translated_errors(base),
                 closing(open_scratch(base)) as scratch,
             ):
-                context.prepare(scratch)
+                context.policy.prepare(scratch)
                 divergence.replay_from(point.held, scratch, run=context)
             yield base
 

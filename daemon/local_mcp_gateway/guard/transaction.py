@@ -267,7 +267,7 @@ def write_transaction(
             ExitStack() as closed_after,
             write_lock(context.database, foreign_keys=foreign_keys) as connection,
         ):
-            context.prepare(connection)
+            context.policy.prepare(connection)
             transaction = WriteTransaction(context, connection, closed_after)
             yield transaction
         if transaction.fingerprint:
@@ -361,7 +361,7 @@ def reading_backup(
         @cache
         def reader() -> Connection:
             connection = opened.enter_context(closing(open_immutable(backup.path)))
-            context.prepare(connection)
+            context.policy.prepare(connection)
             return connection
 
         yield reader

@@ -6,7 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.batch import BatchOptions, Rehearsal, apply_batch
+    from local_mcp_gateway.migrate.batch import Rehearsal, apply_batch
     from local_mcp_gateway.migrate.check import cannot_run, check_folder
     from local_mcp_gateway.migrate.divergence import Divergence
     from local_mcp_gateway.migrate.down import DownPlan
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.importers import Converted, FolderFormat, convert, detect
     from local_mcp_gateway.migrate.journal import replace_durably
     from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.options import MigrationOptions, register
     from local_mcp_gateway.migrate.original import ORIGINAL, Original, find_original
     from local_mcp_gateway.migrate.plan import Plan
     from local_mcp_gateway.migrate.repair import Repair
     from local_mcp_gateway.migrate.resolution import Edited, resolve
     from local_mcp_gateway.migrate.seeds import Seeds
-    from local_mcp_gateway.migrate.sql_functions import register
     from local_mcp_gateway.migrate.squash import Squash, draft_squash, write_squash
     from local_mcp_gateway.migrate.statements import unfinished
     from local_mcp_gateway.migrate.status import Status, read_events
@@ -40,7 +40,7 @@ else:
     __getattr__ = exports(
         __name__,
         apply=("Step",),
-        batch=("BatchOptions", "Rehearsal", "apply_batch"),
+        batch=("Rehearsal", "apply_batch"),
         check=("cannot_run", "check_folder"),
         divergence=("Divergence",),
         down=("DownPlan",),
@@ -56,12 +56,12 @@ else:
         importers=("Converted", "FolderFormat", "convert", "detect"),
         journal=("replace_durably",),
         ledger=("Ledger",),
+        options=("MigrationOptions", "register"),
         original=("ORIGINAL", "Original", "find_original"),
         plan=("Plan",),
         repair=("Repair",),
         resolution=("Edited", "resolve"),
         seeds=("Seeds",),
-        sql_functions=("register",),
         squash=("Squash", "draft_squash", "write_squash"),
         statements=("unfinished",),
         status=("Status", "read_events"),
@@ -69,7 +69,6 @@ else:
 
 __all__ = [
     "ORIGINAL",
-    "BatchOptions",
     "Converted",
     "Divergence",
     "DownPlan",
@@ -79,6 +78,7 @@ __all__ = [
     "FolderFormat",
     "Ledger",
     "Migration",
+    "MigrationOptions",
     "Original",
     "Plan",
     "Rehearsal",

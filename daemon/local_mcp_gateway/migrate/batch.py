@@ -11,7 +11,7 @@ after the rehearsal than before.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -19,6 +19,7 @@ from local_mcp_gateway.database import UNWATCHED, Phases, Run, begin, commit
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
+from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
 from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild, unclosed_comment
 from local_mcp_gateway.migrate.verify import (
     count_rows,
@@ -35,30 +36,12 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.options import MigrationOptions
     from local_mcp_gateway.migrate.plan import Plan
     from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
     from local_mcp_gateway.migrate.statements import Statement
     from local_mcp_gateway.migrate.verify import RowCounts
     from local_mcp_gateway.schema import Hazard, Prepare, Schema
-
-COMPARE_LIMIT_VALUES = 2_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """How batches are applied, in a rehearsal and live alike."""
-
-    in_dev: bool = False
-    """The history marks the migrations as ones that dev mode may revert."""
-    compare_limit: int = COMPARE_LIMIT_VALUES
-    """The most values of a rebuilt table to compare."""
-    prepare: Prepare | None = None
-    """Registers what the migrations use, where they are replayed."""
-    requires: Callable[[sqlite3.Connection], None] | None = None
-    """Called after the last batch, before COMMIT; may raise."""
-
-
-DEFAULT_OPTIONS = BatchOptions()
 
 
 class BatchResult(NamedTuple):
@@ -75,7 +58,7 @@ class BatchResult(NamedTuple):
 def apply_batch(
     plan: Plan,
     ledger: Ledger,
-    options: BatchOptions = DEFAULT_OPTIONS,
+    options: MigrationOptions = DEFAULT_OPTIONS,
     *,
     backup: str | None = None,
     rehearsed: BatchResult | None = None,
@@ -99,14 +82,14 @@ def apply_batch(
     compares = not before.is_new and rehearsed is None
     rebuilds = None
     if compares and any(may_rebuild(m.sql) for m in plan.batches[0].migrations):
-        rebuilds = watch_rebuilds(connection, options.compare_limit, run)
+        rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)
     steps = run_batch(
         plan.batches[0],
         ledger,
         backup=backup,
-        event=APPLIED_IN_DEV if options.in_dev else "applied",
+        event=APPLIED_IN_DEV if options.journal_new_files else "applied",
         is_v1=plan.folder.is_v1,
         observer=watch or _Live(run, total, quotes=rehearsed is None, refuse=backup is not None),
         rebuilds=rebuilds,
@@ -394,7 +377,7 @@ class Rehearsal(NamedTuple):
         cls,
         plan: Plan,
         scratch: Ledger,
-        options: BatchOptions = DEFAULT_OPTIONS,
+        options: MigrationOptions = DEFAULT_OPTIONS,
         *,
         migrated: Callable[[sqlite3.Connection, str], None] | None = None,
         untouched: Callable[[], sqlite3.Connection] | None = None,

@@ -21,8 +21,9 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.migrate.apply import run_and_compare, supervised
-from local_mcp_gateway.migrate.batch import COMPARE_LIMIT_VALUES, watch_rebuilds
+from local_mcp_gateway.migrate.batch import watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
+from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
 from local_mcp_gateway.migrate.plan import find_drift
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.statements import read_directives, split
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
+    from local_mcp_gateway.migrate.options import MigrationOptions
     from local_mcp_gateway.migrate.resolution import AppliedMigration, Resolution
     from local_mcp_gateway.schema import Difference, Hazard, Prepare, Schema
 
@@ -157,7 +159,7 @@ class DownPlan:
         ledger: Ledger,
         *,
         backup: str | None = None,
-        compare_limit: int = COMPARE_LIMIT_VALUES,
+        options: MigrationOptions = DEFAULT_OPTIONS,
         run: Run = UNWATCHED,
     ) -> tuple[Step, ...]:
         """Run the down files, remove the migrations from the ledger, and verify the result.
@@ -168,7 +170,7 @@ class DownPlan:
         connection = ledger.connection
         before = count_rows(connection)
         ledger.ensure()
-        rebuilds = watch_rebuilds(connection, compare_limit, run)
+        rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
         rebuilds.accepts = {
             word for one in self.reversals for word in read_directives(one.sql).accept
         }

@@ -1,4 +1,4 @@
-"""Register what migrations use and SQLite does not have: functions, collations and extensions.
+"""How migrations are applied, and what they use that SQLite does not have: functions, collations, extensions.
 
 The settings name them: `[migrations.functions]` and `[migrations.collations]` as name =
 "package.module:function", `migrations.extensions` as files. Installed packages may offer functions as
@@ -10,18 +10,46 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
 from local_mcp_gateway.errors import ConfigProblem
+from local_mcp_gateway.frozen import frozen
 
 ENTRY_POINTS = "local_mcp_gateway.sql_functions"
 
 
 Named = Mapping[str, Callable[..., object] | str]
 """Callables by the name that SQL has for them, given as such or as "package.module:function"."""
+
+
+@frozen
+class MigrationOptions:
+    """How migrations are applied, in a rehearsal and live alike."""
+
+    functions: Named = field(default_factory=dict)
+    """SQL functions that migrations may call, by name: callables, or "package.module:function"."""
+    collations: Named = field(default_factory=dict)
+    """Collations that migrations may use, given likewise."""
+    extensions: tuple[str, ...] = ()
+    """Files of SQLite extensions that migrations may use."""
+    compare_limit_values: int = 2_000_000
+    """Maximum values (rows × columns) of a rebuilt table to compare; in a larger one only rows are counted."""
+    journal_new_files: bool = False
+    """For dev mode: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT,
+    and the history marks its migrations as ones that dev mode may revert."""
+    requires: Callable[[sqlite3.Connection], None] | None = None
+    """Called with the migrated database before COMMIT; raises if the program could not serve it."""
+
+    def prepare(self, connection: sqlite3.Connection) -> None:
+        """Register what migrations may use on this connection; raises ConfigProblem."""
+        register(connection, self.functions, self.collations, self.extensions)
+
+
+DEFAULT_OPTIONS = MigrationOptions()
 
 
 def load(named: Named, *, kind: str = "function") -> dict[str, Callable[..., object]]:

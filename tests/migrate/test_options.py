@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.errors import ConfigProblem
-from local_mcp_gateway.migrate.sql_functions import ENTRY_POINTS, installed_functions, register
+from local_mcp_gateway.migrate.options import ENTRY_POINTS, installed_functions, register
 from local_mcp_gateway.schema import missing_hint
 
 
