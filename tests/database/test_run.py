@@ -6,7 +6,13 @@ import threading
 
 import pytest
 
-from local_mcp_gateway.database.run import Phases, Run, told_progress
+from local_mcp_gateway.database.run import (
+    Phases,
+    Run,
+    progress_line,
+    read_progress,
+    told_progress,
+)
 from local_mcp_gateway.errors import Interrupted
 
 
@@ -27,6 +33,16 @@ def test_a_phase_is_told_in_words_and_with_its_share_where_that_is_known(
     progress: tuple[str, int, int], told: tuple[str, int | None]
 ) -> None:
     assert told_progress(*progress) == told
+
+
+@pytest.mark.parametrize("phase", ["backup", "apply 0002_b", "rehearse a tag of words"])
+def test_progress_that_is_told_in_a_line_is_read_back(phase: str) -> None:
+    assert read_progress(progress_line(phase, 3, 40).rstrip("\n")) == (phase, 3, 40)
+
+
+@pytest.mark.parametrize("line", ["", "progress: ", "progress: 1", "progress: x 2 y", "done 1 2 x"])
+def test_a_line_of_another_kind_is_no_progress(line: str) -> None:
+    assert read_progress(line) is None
 
 
 def test_a_phase_that_is_resumed_counts_on() -> None:

@@ -8,10 +8,17 @@ from dataclasses import replace
 
 import pytest
 
-from local_mcp_gateway.config import Settings
+from local_mcp_gateway.config import Settings, load_settings
 from local_mcp_gateway.config.settings import UpstreamSettings
+from local_mcp_gateway.database import ConnectionPool, StopEvent, no_report
 from local_mcp_gateway.guard import GuardPolicy
-from local_mcp_gateway.service.options import gateway_options, guard_policy
+from local_mcp_gateway.service.options import (
+    ServeOptions,
+    gateway_options,
+    guard_policy,
+    reload,
+    restore,
+)
 from tests.harness import Place, clean_environment
 
 
@@ -30,6 +37,29 @@ def test_tools_are_held_only_where_the_settings_say_so() -> None:
     held = gateway_options(replace(Settings(), upstream=upstream))
     assert held.hold_altered_tools
     assert held.hold_new_tools
+
+
+async def test_a_restore_and_what_it_applies_again_tell_how_far_they_are(
+    shipped: Place,
+) -> None:
+    shipped.migrate()
+    tag = shipped.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY)")
+    shipped.migrate()
+    database, folder = str(shipped.database), str(shipped.folder.path)
+    paths = {"database.path": database, "migrations.folder": folder}
+    settings = load_settings(options=paths, environment={})
+    told: list[str] = []
+
+    def note(phase: str, done: int, total: int) -> None:
+        told.append(phase)
+
+    async with ConnectionPool.open(shipped.database) as pool:
+        stop, plan = StopEvent(), ServeOptions(settings, reread=lambda: settings)
+        await restore(settings, pool, "latest", dev=False, emit=no_report, progress=note, stop=stop)
+        assert {"copy", "read"} <= set(told)
+        done = await reload(plan, settings, pool, no_report, note, stop)
+    assert done.applied == (tag,)
+    assert f"apply {tag}" in told
 
 
 ENDLESS = """INSERT INTO endless WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c)

@@ -18,3 +18,10 @@ async def test_a_command_of_the_guard_reports_its_result_and_its_error(kept: Pla
     assert refused.value.hint
     with pytest.raises(UsageProblem):
         await run_command(kept.options, "verify", {"name": "--help"})
+
+
+async def test_a_command_of_the_guard_tells_how_far_it_is(kept: Place) -> None:
+    told: list[tuple[str, int, int]] = []
+    await run_command(kept.options, "backup", {}, lambda *report: told.append(report))
+    assert {"backup", "verify"} <= {phase for phase, _, _ in told}
+    assert all(done <= total for phase, done, total in told if phase == "backup")

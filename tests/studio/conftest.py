@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import http.client
 import json
@@ -10,14 +11,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from local_mcp_gateway.database import Connection
+from local_mcp_gateway.studio import Door, Powers, Studio
 from local_mcp_gateway.studio.tables import opened
-from local_mcp_gateway.studio.visit import Powers
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place
 from tests.studio.odd import make_odd
 
@@ -119,6 +120,65 @@ class Browser:
         reply = self.post(path, **fields)
         assert reply.status == 303, reply.words[:2000]
         return self.page(reply.headers["location"])
+
+
+@dataclass
+class Inside:
+    """A browser that has come in to the pages of one database, in this process."""
+
+    studio: Studio
+    cookie: str
+    form_token: str
+
+    @classmethod
+    def of(cls, database: Path, migrations: Path | None = None, **powers: Any) -> Inside:
+        door = Door()
+        studio = Studio(Powers(database, migrations, **{"writable": True, **powers}), door)
+        entered = door.enter(door.make_link())
+        assert entered is not None
+        return cls(studio, entered[0], entered[1].form_token)
+
+    async def ask(self, path: str, form: dict[str, str] | None = None) -> Reply:
+        """Ask for a page, or send a form; return what came back, however much it is."""
+        path, _, query = path.partition("?")
+        body = urlencode({"form_token": self.form_token, **form}).encode() if form else b""
+        sent: list[dict[str, Any]] = []
+
+        read = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if read.is_set():
+                await asyncio.Event().wait()  # the browser stays
+            read.set()
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        headers = {
+            "host": "127.0.0.1:1",
+            "origin": "http://127.0.0.1:1",
+            "accept": "text/html",
+            "cookie": f"studio={self.cookie}",
+            "content-type": "application/x-www-form-urlencoded",
+        }
+        scope = {
+            "type": "http",
+            "method": "GET" if form is None else "POST",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+        await self.studio(scope, receive, send)
+        text = b"".join(message.get("body", b"") for message in sent[1:])
+        given = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return Reply(sent[0]["status"], given, text.decode("utf-8", "replace"))
+
+    async def page(self, path: str) -> Reply:
+        reply = await self.ask(path)
+        assert reply.status == 200, (path, reply.words[:2000])
+        return reply
 
 
 def come_in(url: str, link: str) -> Browser:

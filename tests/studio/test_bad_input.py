@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import resource
 import sqlite3
@@ -10,7 +9,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -18,75 +16,15 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from local_mcp_gateway.database import Connection, reading
-from local_mcp_gateway.studio import Door, Powers, Studio
 from local_mcp_gateway.studio.schema_form import arguments_of, fields_of
 from tests.harness import DEADLINE_S, MigrationFolder
-from tests.studio.conftest import Reply
+from tests.studio.conftest import Inside
 
 PAGE_BYTES: Final = 65_536
 LARGE_PAGES: Final = 20 * 2**30 // PAGE_BYTES
 PENDING_BYTE_PAGE: Final = 2**30 // PAGE_BYTES + 1
 """The page that SQLite locks and never uses ("File Locking", section 3)."""
 MIB: Final = 2**20
-
-
-@dataclass
-class Inside:
-    """A browser that has come in to the pages of one database, in this process."""
-
-    studio: Studio
-    cookie: str
-    form_token: str
-
-    @classmethod
-    def of(cls, database: Path, migrations: Path | None = None, **powers: Any) -> Inside:
-        door = Door()
-        studio = Studio(Powers(database, migrations, **{"writable": True, **powers}), door)
-        entered = door.enter(door.make_link())
-        assert entered is not None
-        return cls(studio, entered[0], entered[1].form_token)
-
-    async def ask(self, path: str, form: dict[str, str] | None = None) -> Reply:
-        """Ask for a page, or send a form; return what came back, however much it is."""
-        path, _, query = path.partition("?")
-        body = urlencode({"form_token": self.form_token, **form}).encode() if form else b""
-        sent: list[dict[str, Any]] = []
-
-        read = asyncio.Event()
-
-        async def receive() -> dict[str, Any]:
-            if read.is_set():
-                await asyncio.Event().wait()  # the browser stays
-            read.set()
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        headers = {
-            "host": "127.0.0.1:1",
-            "origin": "http://127.0.0.1:1",
-            "accept": "text/html",
-            "cookie": f"studio={self.cookie}",
-            "content-type": "application/x-www-form-urlencoded",
-        }
-        scope = {
-            "type": "http",
-            "method": "GET" if form is None else "POST",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        }
-        await self.studio(scope, receive, send)
-        text = b"".join(message.get("body", b"") for message in sent[1:])
-        given = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-        return Reply(sent[0]["status"], given, text.decode("utf-8", "replace"))
-
-    async def page(self, path: str) -> Reply:
-        reply = await self.ask(path)
-        assert reply.status == 200, (path, reply.words[:2000])
-        return reply
 
 
 def at(table: str, *rest: str) -> str:

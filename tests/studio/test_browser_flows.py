@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.issuer import Issuer
 from tests.studio.chromium import Watched
@@ -202,6 +202,48 @@ def test_a_backup_is_restored_after_its_name_is_typed(page: Page, shop: Scene) -
     sheet.get_by_role("button", name="Restore", exact=True).click()
     expect(page.locator("#toast")).to_contain_text("The database is as it was")
     assert shop.place.query("SELECT count(*) FROM customers WHERE id = 5") == [(1,)]
+
+
+WATCH_PROGRESS = """() => {
+  const box = document.querySelector("#progress");
+  const [words, bar] = box.children;
+  const note = () => {
+    const shown = [words.textContent, bar.getAttribute("value"), box.matches(":popover-open")];
+    sessionStorage.told = `${sessionStorage.told ?? ""}${shown}\\n`;
+  };
+  for (const name of ["toggle", "beforetoggle"]) box.addEventListener(name, () => setTimeout(note));
+  new MutationObserver(() => setTimeout(note)).observe(box, { subtree: true, childList: true, attributes: true });
+}"""
+
+
+def test_long_work_tells_how_far_it_is_on_the_page_that_waits_for_it(page: Page) -> None:
+    page.goto("/studio/migrations/backups")
+    page.evaluate(WATCH_PROGRESS)  # Playwright itself sees nothing of a page that is about to go
+    held: list[Route] = []
+    answers: list[dict[str, object]] = [
+        {"words": None, "percent": None},
+        {"words": "reading back 20 GiB", "percent": 40},
+        {"words": "checking the copy", "percent": None},
+    ]
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    def answer(route: Route) -> None:
+        route.fulfill(json=answers.pop(0) if answers else {"words": "the last", "percent": None})
+        if not answers and held:
+            held.pop().continue_()
+
+    page.route("**/migrations/backups", hold, times=1)
+    page.route("**/working?*", answer)
+    page.get_by_role("button", name="Back up now").click(no_wait_after=True)
+    expect(page.locator("#toast")).to_contain_text("Made and verified")
+    expect(page.locator("#progress")).to_be_hidden()
+    page.unroute_all(behavior="ignoreErrors")
+    told = page.evaluate("sessionStorage.told").splitlines()
+    assert "reading back 20 GiB,40,true" in told
+    assert "checking the copy,,true" in told
+    assert not any(line.startswith(",") and line.endswith("true") for line in told)
 
 
 def test_calls_appear_on_the_open_page(page: Page, shop: Scene) -> None:

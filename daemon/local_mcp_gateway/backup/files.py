@@ -28,6 +28,7 @@ from local_mcp_gateway.database import (
     SIDE_FILES,
     commit,
     flush,
+    no_progress,
     require_own_logs,
     translated_errors,
     write_lock,
@@ -37,6 +38,8 @@ from local_mcp_gateway.regular_file import NotAFile, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from local_mcp_gateway.database import Progress
 
 
 TEMPORARY = ".tmp"
@@ -288,10 +291,11 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def copy_bytes(source: Path, descriptor: int) -> str:
+def copy_bytes(source: Path, descriptor: int, progress: Progress = no_progress) -> str:
     """Copy a file that has no writer into an empty one; return how: reflink, copy_file_range or read.
 
-    The first two stay inside the kernel and, where the file system supports it, share the blocks.
+    The first two stay inside the kernel and, where the file system supports it, share the blocks. The phase
+    of `progress` is `copy`.
     """
     with source.open("rb", buffering=0) as original:
         try:
@@ -301,7 +305,7 @@ def copy_bytes(source: Path, descriptor: int) -> str:
             if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
                 raise
         try:
-            _copy_in_kernel(original.fileno(), descriptor)
+            _copy_in_kernel(original.fileno(), descriptor, progress)
             return "copy_file_range"
         except OSError as error:
             if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
@@ -309,8 +313,10 @@ def copy_bytes(source: Path, descriptor: int) -> str:
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.lseek(original.fileno(), 0, os.SEEK_SET)
+        total = os.fstat(original.fileno()).st_size
         while chunk := original.read(1 << 20):
             write_all(descriptor, chunk)
+            progress("copy", original.tell(), total)
         return "read"
 
 
@@ -321,9 +327,10 @@ def write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _copy_in_kernel(source: int, target: int) -> None:
-    left = os.fstat(source).st_size
+def _copy_in_kernel(source: int, target: int, progress: Progress) -> None:
+    left = total = os.fstat(source).st_size
     while left > 0:
+        progress("copy", total - left, total)
         done = os.copy_file_range(source, target, min(left, COPY_CHUNK_BYTES))
         if done == 0:  # some file systems answer 0 instead of an error: fall back to reading
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

@@ -252,7 +252,7 @@ def _copy(backup: Backup, staged: Path, descriptor: int, run: Run) -> None:
             f"The backup {backup.name} has {size} bytes instead of {backup.bytes}: it was cut off "
             "or replaced."
         )
-    copy_bytes(backup.path, descriptor)
+    copy_bytes(backup.path, descriptor, run.progress)
     if file_hash(staged, run=run) != backup.sha256:
         raise BackupDamaged(
             f"The backup {backup.name} was changed after it was made (SHA-256 differs)."

@@ -21,7 +21,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli.streams import draw, lost, printable
-from local_mcp_gateway.database import told_progress
+from local_mcp_gateway.database import PROGRESS_LINES, progress_line, told_progress
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import folded, line_width, terminal_width
 
@@ -246,7 +246,7 @@ _BAR = 25
 
 
 class progress_bar:  # noqa: N801  reads as a verb where it is used
-    """Shows on a terminal what long work is doing; nothing elsewhere.
+    """Shows on a terminal what long work is doing, or tells the program that asked for it in lines.
 
     A thread draws it, so that the time goes on where a phase does not know how far it is.
     """
@@ -257,6 +257,8 @@ class progress_bar:  # noqa: N801  reads as a verb where it is used
         self._phase, self._since = "", time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._draw, daemon=True)
+        if os.environ.get(PROGRESS_LINES):
+            return self._print
         if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             with suppress(RuntimeError):  # the work needs no picture
                 self._thread.start()
@@ -265,6 +267,12 @@ class progress_bar:  # noqa: N801  reads as a verb where it is used
     def update(self, phase: str, done: int, total: int) -> None:
         """Take what is to be drawn next; may be called from any thread, and often."""
         self._now = phase, done, total
+
+    def _print(self, phase: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if phase != self._phase or now - self._since >= DRAWN_EVERY_S:
+            self._phase, self._since = phase, now
+            draw(progress_line(phase, done, total))
 
     def _draw(self) -> None:
         steps = 0

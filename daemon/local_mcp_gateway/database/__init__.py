@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         Transaction,
     )
     from local_mcp_gateway.database.run import (
+        PROGRESS_LINES,
         UNWATCHED,
         Phases,
         Progress,
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
         StopEvent,
         no_progress,
         no_report,
+        progress_line,
+        read_progress,
         told_progress,
     )
     from local_mcp_gateway.database.transactions import (
@@ -119,6 +122,7 @@ else:
         lock=("DatabaseLock", "Holder", "hold_new_file", "last_stop", "lock_path", "read_holder"),
         pool=("ConnectionPool", "Error", "ReadOnlyDatabase", "Row", "Transaction"),
         run=(
+            "PROGRESS_LINES",
             "Phases",
             "Progress",
             "Run",
@@ -126,6 +130,8 @@ else:
             "UNWATCHED",
             "no_progress",
             "no_report",
+            "progress_line",
+            "read_progress",
             "told_progress",
         ),
         transactions=(
@@ -146,6 +152,7 @@ else:
 
 __all__ = [
     "FULL_CHECK_BYTES",
+    "PROGRESS_LINES",
     "REBUILD_INDEXES",
     "SIDE_FILES",
     "SQLITE_VERSION",
@@ -191,8 +198,10 @@ __all__ = [
     "open_scratch",
     "outside_transaction",
     "probe",
+    "progress_line",
     "quick_check",
     "read_holder",
+    "read_progress",
     "reading",
     "rebuild_every_index",
     "require_own_logs",

@@ -41,6 +41,25 @@ PHASES: Final = {
 """What the phases are called where a person reads them."""
 
 
+PROGRESS_LINES: Final = "LMG_PROGRESS_LINES"
+"""Where this variable is set, a command tells its progress on stderr, in lines for the program that runs it."""
+_LINE: Final = "progress: "
+
+
+def progress_line(phase: str, done: int, total: int) -> str:
+    """Return a report of progress as one line."""
+    return f"{_LINE}{done} {total} {phase}\n"
+
+
+def read_progress(line: str) -> tuple[str, int, int] | None:
+    """Return the report of progress that a line is; None for any other line."""
+    done, _, rest = line.removeprefix(_LINE).partition(" ")
+    total, _, phase = rest.strip().partition(" ")
+    if not line.startswith(_LINE) or not (done.isdecimal() and total.isdecimal()):
+        return None
+    return phase, int(done), int(total)
+
+
 def told_progress(phase: str, done: int, total: int) -> tuple[str, int | None]:
     """Return a phase in words, and its percentage if that is known."""
     what, _, tag = phase.partition(" ")

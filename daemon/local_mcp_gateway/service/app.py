@@ -16,7 +16,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.database import ConnectionPool, Error
+from local_mcp_gateway.database import ConnectionPool, Error, no_progress
 from local_mcp_gateway.errors import GatewayError, Interrupted, LockHeld
 from local_mcp_gateway.formats import counted, now_ms
 from local_mcp_gateway.gateway import Gateway
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from local_mcp_gateway.config import Settings
+    from local_mcp_gateway.database import Progress
     from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardContext, GuardReport
     from local_mcp_gateway.log import Emit
@@ -264,12 +265,19 @@ class RunningService:
             await anyio.to_thread.run_sync(made.prepare)
         return self._studio
 
-    async def answer(self, verb: str, arguments: dict[str, Any], who: str = "command") -> object:
+    async def answer(
+        self,
+        verb: str,
+        arguments: dict[str, Any],
+        progress: Progress = no_progress,
+        *,
+        who: str = "command",
+    ) -> object:
         """Run one verb for the control socket, or for whoever else it is that asks."""
         if verb in ("reload", "settings.read"):
-            return await (self.reload() if verb == "reload" else self.read_settings())
+            return await (self.reload(progress) if verb == "reload" else self.read_settings())
         if verb == "db.restore":
-            return await self.restore(arguments["name"], who)
+            return await self.restore(arguments["name"], who, progress)
         if verb == "status":
             return {
                 **self.gateway.status(),
@@ -281,7 +289,7 @@ class RunningService:
         if verb == "replica.checked":
             return self.replica and await self.replica.note_check(arguments["at"])
         if verb in DEV_VERBS:
-            return await self._hot.answer(verb, arguments) if self._hot else None
+            return await self._hot.answer(verb, arguments, progress) if self._hot else None
         if verb == "studio.open":
             return {"url": self._address.url + (await self._open_studio()).link()}
         default = self.settings.gateway.default_profile
@@ -299,7 +307,7 @@ class RunningService:
             self.emit("server.changed", verb=verb, **named)
         return result
 
-    async def reload(self) -> dict[str, object]:
+    async def reload(self, progress: Progress = no_progress) -> dict[str, object]:
         """Re-read the configuration and apply pending migrations; calls in progress continue."""
         stop = self.signals.stop
         async with self._one_reload:
@@ -316,7 +324,7 @@ class RunningService:
                         self.settings,
                         self.database,
                         self.emit,
-                        self._status.progress,
+                        self._status.shared_with(progress),
                         stop,
                         self._replicate if self.replica else None,
                     )
@@ -382,14 +390,25 @@ class RunningService:
         if self.plan.supervisor is not None and {*waiting} - {"gateway.host", "gateway.port"}:
             os.kill(self.plan.supervisor, signal.SIGUSR1)
 
-    async def restore(self, name: str, who: str = "command") -> dict[str, object]:
+    async def restore(
+        self, name: str, who: str = "command", progress: Progress = no_progress
+    ) -> dict[str, object]:
         """Go back to a backup, and apply what is pending then."""
         stop = self.signals.stop
         async with self._one_reload:
             done = await restore(
-                self.settings, self.database, name, dev=self.plan.dev, emit=self.emit, stop=stop
+                self.settings,
+                self.database,
+                name,
+                dev=self.plan.dev,
+                emit=self.emit,
+                progress=progress,
+                stop=stop,
             )
-        answer = {**done, **await self.reload()}  # which migrates, so that there is an audit
+        answer = {
+            **done,
+            **await self.reload(progress),
+        }  # which migrates, so that there is an audit
         restored = AuditEntry(now_ms(), who, None, "db.restore", str(done["restored"]), "ok", None)
         with suppress(*Error):
             await save_audit(self.database, [restored])

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database import Connection, ConnectionPool, StopEvent
+    from local_mcp_gateway.database import Connection, ConnectionPool, Progress, StopEvent
     from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardContext, Planner
     from local_mcp_gateway.log import Emit
@@ -241,7 +241,7 @@ async def reload(
     old: Settings,
     database: ConnectionPool,
     emit: Emit,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     stop: StopEvent,
     replicate: Callable[[GuardContext, str], int | None] | None = None,
 ) -> Reloaded:
@@ -286,6 +286,7 @@ async def restore(
     *,
     dev: bool,
     emit: Emit,
+    progress: Progress,
     stop: StopEvent,
 ) -> dict[str, object]:
     """Replace the database that this process serves by a backup; calls wait for it.
@@ -298,7 +299,9 @@ async def restore(
 
     path = settings.database_path
     policy = gateway_policy(settings, dev=dev)
-    context = GuardContext(path, settings.migrations_folder, policy, emit=emit, stop=stop)
+    context = GuardContext(
+        path, settings.migrations_folder, policy, emit=emit, progress=progress, stop=stop
+    )
     backup = await anyio.to_thread.run_sync(find_to_restore, path, name, settings.backup_folder)
     async with database.release_file():
         done = await anyio.to_thread.run_sync(restore_held, context, backup)

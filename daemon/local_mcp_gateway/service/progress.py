@@ -17,6 +17,7 @@ from local_mcp_gateway.database import told_progress
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from local_mcp_gateway.database import Progress
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.systemd import Notifier
 
@@ -82,6 +83,15 @@ class StatusLine:
             return
         self._last = now
         self._notifier.working(words if self.percent is None else f"{words}, {self.percent} %")
+
+    def shared_with(self, other: Progress) -> Progress:
+        """Return what shows the progress here and tells another as well."""
+
+        def tell(phase: str, done: int, total: int) -> None:
+            self.progress(phase, done, total)
+            other(phase, done, total)
+
+        return tell
 
 
 async def _report(status: StatusLine, notifier: Notifier, emit: Emit) -> None:

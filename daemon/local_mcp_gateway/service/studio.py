@@ -7,14 +7,16 @@ a person would run it: this process may open the file that it serves through SQL
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from anyio.streams.text import TextReceiveStream
 
-from local_mcp_gateway.database import reading
+from local_mcp_gateway.database import PROGRESS_LINES, no_progress, read_progress, reading
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
@@ -30,12 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
+    from anyio.abc import ByteReceiveStream
+
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database import ConnectionPool
+    from local_mcp_gateway.database import ConnectionPool, Progress
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.service.admin import OwnAddress
-
-    Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
+    from local_mcp_gateway.studio import Ask
 
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "rehearse": ("db", "rehearse", "--json"),
@@ -144,11 +147,13 @@ async def _record(writer: ConnectionPool, action: str, table: str, detail: str |
     await save_audit(writer, [AuditEntry(now_ms(), "pages", None, action, table, "ok", detail)])
 
 
-async def _asked(ask: Ask, verb: str, arguments: dict[str, Any]) -> Any:
+async def _asked(
+    ask: Ask, verb: str, arguments: dict[str, Any], progress: Progress = no_progress
+) -> Any:
     """Run one verb, as a command does: a client's file is read before it is sent on."""
     if verb == "server.import":
         arguments["document"] = _document(arguments["document"])
-    return await ask(verb, arguments)
+    return await ask(verb, arguments, progress)
 
 
 def _document(text: str) -> object:
@@ -175,7 +180,40 @@ def _last_start(database: Path) -> Mapping[str, Any] | None:
     return start_as_json(starts[0]) if starts else None
 
 
-async def run_command(options: Sequence[str], verb: str, arguments: Mapping[str, Any]) -> Any:
+async def _run(command: Sequence[str], progress: Progress) -> tuple[int, bytes, list[str]]:
+    """Run a command; return its exit code, its output, and what it says on stderr besides its progress."""
+    output, said = bytearray(), []
+
+    async def keep(stream: ByteReceiveStream) -> None:
+        async for chunk in stream:
+            output.extend(chunk)
+
+    async with (
+        await anyio.open_process(command, env={**os.environ, PROGRESS_LINES: "1"}) as process,
+        anyio.create_task_group() as tasks,
+    ):
+        assert process.stdout, "it is a pipe"
+        assert process.stderr, "it is a pipe"
+        tasks.start_soon(keep, process.stdout)
+        left = ""
+        async for text in TextReceiveStream(process.stderr, errors="replace"):
+            *lines, left = (left + text).split("\n")
+            for line in lines:
+                if (report := read_progress(line)) is not None:
+                    progress(*report)
+                else:
+                    said.append(line)
+        said.append(left)
+    assert process.returncode is not None, "it was waited for"
+    return process.returncode, bytes(output), [line for line in said if line.strip()]
+
+
+async def run_command(
+    options: Sequence[str],
+    verb: str,
+    arguments: Mapping[str, Any],
+    progress: Progress = no_progress,
+) -> Any:
     """Run a command of the guard to its end and return what it prints; raises what it reports."""
     if verb in TAKING_OPTIONS:
         named = [f"--{key}={value}" for key, given in arguments.items() for value in given]
@@ -186,14 +224,11 @@ async def run_command(options: Sequence[str], verb: str, arguments: Mapping[str,
                 f"{named[0]!r} is not the name of a backup.", hint="Choose one of the list."
             )
     command = [sys.executable, "-m", "local_mcp_gateway", *options, *COMMANDS[verb], *named]
-    done = await anyio.run_process(command, check=False)
+    code, output, said = await _run(command, progress)
     try:
-        value = parse_json(done.stdout)
+        value = parse_json(output)
     except ValueError:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise GatewayError(
-            said[-1] if said else f"`{verb}` ended with {done.returncode}."
-        ) from None
+        raise GatewayError(said[-1] if said else f"`{verb}` ended with {code}.") from None
     if isinstance(value, dict) and "error" in value:
         raise relayed(value["error"])
     failed = [one for one in value if not one.get("ok", True)] if isinstance(value, list) else []

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from local_mcp_gateway.studio.app import Studio
     from local_mcp_gateway.studio.diagram import draw_database
     from local_mcp_gateway.studio.sessions import Door
-    from local_mcp_gateway.studio.visit import Powers
+    from local_mcp_gateway.studio.visit import Ask, Powers
 else:
     __getattr__ = exports(
-        __name__, app=("Studio",), diagram=("draw_database",), sessions=("Door",), visit=("Powers",)
+        __name__,
+        app=("Studio",),
+        diagram=("draw_database",),
+        sessions=("Door",),
+        visit=("Ask", "Powers"),
     )
 
-__all__ = ["Door", "Powers", "Studio", "draw_database"]
+__all__ = ["Ask", "Door", "Powers", "Studio", "draw_database"]

@@ -8,11 +8,13 @@ that it reads and on nothing above.
 from __future__ import annotations
 
 import asyncio
+import json
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.database import Error
+from local_mcp_gateway.database import Error, no_progress, told_progress
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.studio import render
@@ -21,8 +23,9 @@ from local_mcp_gateway.studio.live import Live
 from local_mcp_gateway.studio.visit import Visit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from local_mcp_gateway.database import Progress
     from local_mcp_gateway.studio.http import Receive, Scope, Send
     from local_mcp_gateway.studio.migrations import Standing
     from local_mcp_gateway.studio.sessions import Door
@@ -74,15 +77,34 @@ class Studio:
             for module in (overview, servers, profiles, tokens, tools, calls):
                 self.routes |= module.ROUTES
         self.routes |= {("POST", "theme"): _theme, ("POST", "leave"): self._leave}
+        self.routes["GET", "working"] = self._progress
         self._pending = 0
         self._looked_at: float | None = None
         self._counting: asyncio.Future[int] | None = None
+        self._working: dict[str, tuple[str, int | None]] = {}
         self._rehearsal: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})
 
     def prepare(self) -> None:
         """Compile the templates of the first page, before it is asked for. Blocks; for another thread."""
         for name in (*FIRST, "tables.html" if self.powers.ask is None else "overview.html"):
             render.environment().get_template(name)
+
+    @contextmanager
+    def working(self, number: str) -> Iterator[Progress]:
+        """Show the progress of what is done inside the block to the page that gave it this number."""
+
+        def tell(phase: str, done: int, total: int) -> None:
+            self._working[number] = told_progress(phase, done, total)
+
+        try:
+            yield tell if number else no_progress
+        finally:
+            self._working.pop(number, None)
+
+    async def _progress(self, visit: Visit) -> Response:
+        """Tell the page that waits for what it has begun how far that is."""
+        words, percent = self._working.get(visit.request.asked("work"), (None, None))
+        return Response(json.dumps({"words": words, "percent": percent}), kind="application/json")
 
     def keep_rehearsal(self, pending: tuple[str, ...], outcome: Mapping[str, Any]) -> None:
         """Keep how the rehearsal of these migrations (their hashes) went, until they are others."""

@@ -16,12 +16,20 @@ from local_mcp_gateway.studio.sessions import Notice, Session
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from local_mcp_gateway.database import Connection, ConnectionPool
+    from local_mcp_gateway.database import Connection, ConnectionPool, Progress
     from local_mcp_gateway.studio.http import Request
     from local_mcp_gateway.studio.sessions import Door
 
-Ask = Callable[[str, dict[str, Any]], Awaitable[Any]]
-"""Runs one verb, as the command line does."""
+
+class Ask(Protocol):
+    """Runs one verb, as the command line does."""
+
+    def __call__(
+        self, verb: str, arguments: dict[str, Any], progress: Progress = ..., /
+    ) -> Awaitable[Any]:
+        """Return what the verb answers; its progress is told meanwhile."""
+
+
 Page = Callable[["Visit"], Awaitable[Response]]
 
 
@@ -83,6 +91,9 @@ class Pages(Protocol):
     def forget_pending(self) -> None:
         """Count the pending migrations again: something has changed."""
 
+    def working(self, number: str) -> AbstractContextManager[Progress]:
+        """Show the progress of what is done inside the block to the page that gave it this number."""
+
     def keep_rehearsal(self, pending: tuple[str, ...], outcome: Mapping[str, Any]) -> None:
         """Keep how the rehearsal of these migrations (their hashes) went, until they are others."""
 
@@ -110,13 +121,15 @@ class Visit:
     async def ask(self, verb: str, **arguments: Any) -> Any:
         """Run one verb of the gateway."""
         assert self.powers.ask is not None, "the pages of the gateway are there with one only"
-        return await self.powers.ask(verb, arguments)
+        with self.studio.working(self.request.given("work")) as progress:
+            return await self.powers.ask(verb, arguments, progress)
 
     async def work(self, verb: str, **arguments: Any) -> Any:
         """Run one command of the guard; raises UsageProblem where that is not done from here."""
         if self.powers.work is None:
             raise UsageProblem("This is not done from here.", hint=f"Use `db {verb}`.")
-        return await self.powers.work(verb, arguments)
+        with self.studio.working(self.request.given("work")) as progress:
+            return await self.powers.work(verb, arguments, progress)
 
     async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
         """Return a page."""

@@ -11,13 +11,14 @@ gateway keeps serving the old schema, and `problem` holds the error until it is 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
 
+from local_mcp_gateway.database import no_progress
 from local_mcp_gateway.errors import HistoryRefused, Interrupted
 from local_mcp_gateway.guard import GuardContext, hot_apply
 from local_mcp_gateway.log import LEVEL
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.config import Settings
-    from local_mcp_gateway.database import ConnectionPool, StopEvent
+    from local_mcp_gateway.database import ConnectionPool, Progress, StopEvent
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.guard import GuardPolicy
     from local_mcp_gateway.log import Emit
@@ -222,22 +223,25 @@ class HotApply:
             stop=self._stop,
         )
 
-    async def answer(self, verb: str, arguments: Mapping[str, Any]) -> object:
+    async def answer(
+        self, verb: str, arguments: Mapping[str, Any], progress: Progress = no_progress
+    ) -> object:
         """Run one verb: the folder's path, why it cannot be applied, or take the newest migration back."""
         if verb == "dev.drop":
-            return await self.drop(arguments["tag"])
+            return await self.drop(arguments["tag"], progress)
         if verb == "dev.watched":
             return str(self._folder.resolve())
         if self.problem is None:
             return None
         return {**self.problem.as_json(), "excerpt": self.problem.data.get("excerpt")}
 
-    async def drop(self, tag: str) -> dict[str, object]:
+    async def drop(self, tag: str, progress: Progress = no_progress) -> dict[str, object]:
         """Revert the newest migration and remove its files, in one step for watchers and reloads."""
         from local_mcp_gateway.guard import drop_newest
 
+        context = replace(self._context(), progress=progress)
         async with self._one_at_a_time, self._database.release_file():
-            done, files = await anyio.to_thread.run_sync(drop_newest, self._context(), tag)
+            done, files = await anyio.to_thread.run_sync(drop_newest, context, tag)
         if done:
             self._emit("migration.rewound", **done.as_fields())
             await self._read_again()

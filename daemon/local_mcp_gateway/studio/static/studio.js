@@ -37,8 +37,25 @@ document.addEventListener("submit", (event) => {
   if (form.dataset.waits && button) {
     // After the browser has read the form: a disabled button would not be sent.
     setTimeout(() => { button.setAttribute("aria-busy", "true"); button.textContent = form.dataset.waits; }, 300);
+    progress(form);
   }
 });
+// Long work tells how far it is, where its result will be told.
+function progress(form) {
+  const field = $("input[name=work]", form) ?? form.appendChild(Object.assign(document.createElement("input"), { type: "hidden", name: "work" }));
+  field.value = Math.random();
+  const box = $("#progress");
+  const asking = setInterval(async () => {
+    const answer = await ask("GET", `/studio/working?work=${field.value}`);
+    const now = answer?.ok ? await answer.json() : {};
+    if (!now.words) return;
+    const [words, bar] = box.children;
+    if (words.textContent !== now.words) words.textContent = now.words;
+    if (now.percent === null) bar.removeAttribute("value"); else bar.value = now.percent;
+    if (!box.matches(":popover-open")) box.showPopover();
+  }, 500);
+  addEventListener("pagehide", () => { clearInterval(asking); box.hidePopover(); }, { once: true });
+}
 addEventListener("pageshow", () => all("form[data-sent]").forEach((form) => delete form.dataset.sent));
 $("#problem")?.focus();
 
