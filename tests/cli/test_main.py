@@ -62,6 +62,26 @@ def test_status_imports_neither_asyncio_nor_structlog() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_a_thread_in_native_code_does_not_change_the_exit_code() -> None:
+    code = (
+        "import io, os, sys, threading, pyrage\n"
+        "class Endless(io.RawIOBase):\n"
+        "    readable = lambda self: True\n"
+        "    readinto = len\n"
+        "key = pyrage.x25519.Identity.generate().to_public()\n"
+        "source, nowhere = io.BufferedReader(Endless()), open(os.devnull, 'wb')\n"
+        "seal = threading.Thread(target=pyrage.encrypt_io, args=(source, nowhere, [key]), daemon=True)\n"
+        "from local_mcp_gateway.cli.main import main\n"
+        "sys.argv = ['local-mcp-gateway', '--version']\n"
+        "seal.start()\n"
+        "main()\n"
+    )
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False)
+        assert done.returncode == 0
+        assert done.stdout.startswith(b"local-mcp-gateway")
+
+
 def test_an_unknown_option_is_a_usage_error_without_a_traceback(place: Place) -> None:
     done = place.run("db", "status", "--jsn")
     assert done.code == 2

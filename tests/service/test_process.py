@@ -65,7 +65,12 @@ def test_a_start_that_is_asked_to_reload_goes_on(
 ) -> None:
     with shipped.serve(*arguments) as gateway:
         poll(lambda: catches_sigterm(gateway.process.pid))
-        gateway.signal(signal.SIGHUP)
+
+        def asked_again() -> bool:
+            gateway.signal(signal.SIGHUP)
+            return "service.ready" in gateway.names() or gateway.process.poll() is not None
+
+        poll(asked_again)
         gateway.wait_ready()
         assert gateway.stop() == 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from typing import NoReturn
 
 import click
@@ -76,10 +77,14 @@ def main() -> NoReturn:
     """Run the command line and exit with the documented exit code."""
     open_streams()
     try:
-        sys.exit(_reported(_answer()))
+        code = _reported(_answer())
     finally:
         discard(sys.stdout)
         discard(sys.stderr)
+    if any(thread.daemon for thread in threading.enumerate()):
+        # In native code, the end of the interpreter would end such a thread, and the process, by SIGABRT.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _answer() -> Exit:

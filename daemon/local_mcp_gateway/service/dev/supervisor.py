@@ -178,12 +178,15 @@ class Supervisor:
         descriptor = self._listener.fileno()
         again = ("--again",) if self._restarts else ()
         command = (sys.executable, "-m", "local_mcp_gateway", *self._options, *self._arguments)
+        # The worker inherits that SIGHUP is ignored: until it listens, all that is new is still to be read.
+        handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         # In its own session: Ctrl+C reaches only the supervisor, which stops the worker once.
         worker = subprocess.Popen(
             [*command, "--socket-fd", str(descriptor), "--supervisor", str(os.getpid()), *again],
             pass_fds=[descriptor],
             start_new_session=True,
         )
+        signal.signal(signal.SIGHUP, handler)
         self._worker = worker
         self._began = time.perf_counter()
         threading.Thread(target=self._wait, args=(worker,), daemon=True).start()
