@@ -22,7 +22,7 @@ import pytest
 from local_mcp_gateway.formats import now_ms
 from tests.cli.sealed import ran
 from tests.gateway.messages import call
-from tests.harness import DEADLINE_S, Finished, GatewayProcess, Place, new_place
+from tests.harness import DEADLINE_S, Finished, GatewayProcess, Place, new_place, poll
 from tests.issuer import Issuer, browser
 
 pytestmark = pytest.mark.e2e
@@ -154,6 +154,12 @@ def stored_at(place: Place) -> int:
     return int(found)
 
 
+def call_and_see_it_logged(place: Place, gateway: GatewayProcess) -> None:
+    since = now_ms()
+    called(gateway)
+    poll(lambda: bool(place.query("SELECT 1 FROM debug_logs WHERE created_at >= ?", since)))
+
+
 @contextmanager
 def killed_at(gateway: GatewayProcess, step: str, number: int, *only: Path) -> Iterator[None]:
     """Kill the gateway as one of its threads begins the n-th of these system calls from now on."""
@@ -221,7 +227,9 @@ def kills(
                 ways.add((attack.stored, signed_in))
             if not left:
                 return ways
-            place.write("PRAGMA wal_checkpoint(TRUNCATE)")  # so that each round has the same steps
+            # So that each round has the same steps: no call is still to be logged, and the log is empty.
+            call_and_see_it_logged(place, gateway)
+            place.write("PRAGMA wal_checkpoint(TRUNCATE)")
             before, tried = stored_at(place), issuer.seen("refresh_token")
             with killed_at(gateway, left[0], number, *only):
                 issuer.set(revoke=True)
