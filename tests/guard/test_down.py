@@ -118,6 +118,30 @@ def test_without_a_way_back_the_exact_restore_and_its_cost_are_offered(three: Pl
     assert three.content() == before
 
 
+@pytest.mark.parametrize("text", ["", "-- to be written\n;\n"])
+def test_a_way_back_without_a_statement_is_none_where_the_schema_was_changed(
+    three: Place, text: str
+) -> None:
+    (three.folder.path / "0001_b.down.sql").write_text(text)
+    three.folder.add("d", "CREATE TABLE d(x);", down="DROP TABLE d;")
+    migrate(three)
+    before = three.content()
+    with pytest.raises(
+        NoWayBack, match=r"0001_b\.down\.sql has no statement, and it changes"
+    ) as caught:
+        back(three, steps=3)
+    assert caught.value.data["tags"] == ["0001_b"]
+    assert three.content() == before
+    assert back(three, steps=2) == ["0003_d", "0002_c"]
+
+
+def test_a_way_back_without_a_statement_is_right_where_only_rows_were_changed(three: Place) -> None:
+    three.folder.add("d", "INSERT INTO a (x) VALUES (1);", down="-- the row may stay\n")
+    migrate(three)
+    assert back(three) == ["0003_d"]
+    assert three.query("SELECT x FROM a") == [(1,)]
+
+
 def test_a_way_back_that_is_no_text_is_named_with_its_line(three: Place) -> None:
     (three.folder.path / "0002_c.down.sql").write_bytes(b"-- fine\n-- \xff\n")
     with pytest.raises(

@@ -25,7 +25,7 @@ from local_mcp_gateway.migrate.batch import watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
 from local_mcp_gateway.migrate.plan import find_drift
-from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.replay import replay, replay_on
 from local_mcp_gateway.migrate.statements import read_directives, split
 from local_mcp_gateway.migrate.verify import (
     count_rows,
@@ -36,6 +36,8 @@ from local_mcp_gateway.migrate.verify import (
 from local_mcp_gateway.schema import compare, hazards_of, inspect
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
@@ -105,6 +107,34 @@ def find_reversals(
     return tuple(found), tuple(missing)
 
 
+def _no_way_back(tags: Sequence[Migration], why: str, reverts: Sequence[str]) -> NoWayBack:
+    first = tags[0]
+    return NoWayBack(
+        f"{first.tag} has no way back: {why.format(first.down_name)}.",
+        hint=f"Write {first.down_name}",
+        tags=[migration.tag for migration in tags],
+        reverts=list(reverts),
+    )
+
+
+def _empty_of_changes(reversals: Sequence[Reversal], memory: sqlite3.Connection) -> list[Migration]:
+    """Return the migrations, newest first, that change the schema and whose way back says nothing.
+
+    `memory` has the schema of those before them, and gets theirs.
+    """
+    if all(any(split(one.sql)) for one in reversals):
+        return []
+    found: list[Migration] = []
+    before = inspect(memory)
+    for one in reversed(reversals):
+        replay_on(memory, [one.migration], schema_only=True)
+        after = inspect(memory)
+        if after != before and not any(split(one.sql)):
+            found.insert(0, one.migration)
+        before = after
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class DownPlan:
     """What a revert would do."""
@@ -135,21 +165,17 @@ class DownPlan:
         applied = resolution.applied
         chain = select_chain(applied, steps=steps, to=to)
         reversals, missing = find_reversals(chain, ledger.downs(entry.tag for entry in chain))
+        reverts = [entry.tag for entry in chain]
         if missing:
-            first = missing[0]
-            raise NoWayBack(
-                f"{first.tag} has no way back: there is no {first.down_name}, in the folder or in the"
-                " history.",
-                hint=f"Write {first.down_name}",
-                tags=[migration.tag for migration in missing],
-                reverts=[entry.tag for entry in chain],
-            )
+            raise _no_way_back(missing, "there is no {}, in the folder or in the history", reverts)
         found = inspect(ledger.connection)
         drift = find_drift(resolution, ledger, prepare)
         remaining = applied[: len(applied) - len(chain)]
         kept = (entry.migration for entry in remaining)
         with replay(kept, prepare=prepare, schema_only=True) as memory:
             expected = inspect(memory)
+            if empty := _empty_of_changes(reversals, memory):
+                raise _no_way_back(empty, "{} has no statement, and it changes the schema", reverts)
         statements = [statement.text for one in reversals for statement in split(one.sql)]
         hazards = hazards_of(statements, found, expected)
         return cls(applied, reversals, expected, found, hazards, drift)
