@@ -218,6 +218,70 @@ def test_a_rebuild_says_what_it_costs_on_the_database_at_hand(place: Place) -> N
     )
 
 
+BEFORE = (
+    'CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT NOT NULL, b TEXT, "odd name" TEXT);\n'
+    "CREATE INDEX by_a ON t (a);\n"
+    "CREATE TRIGGER t_said AFTER INSERT ON t BEGIN UPDATE t SET b = 'x' WHERE id = new.id; END;\n"
+)
+HAZARDOUS = {
+    "deletes_data": (
+        "b TEXT, ",
+        "",
+        "AFTER INSERT ON t BEGIN UPDATE t SET b",
+        "AFTER INSERT ON t BEGIN UPDATE t SET a",
+    ),
+    "changes_values": ('"odd name" TEXT', "\"odd name\" TEXT NOT NULL DEFAULT ''"),
+    "adds_unique": ("a TEXT NOT NULL", "a TEXT NOT NULL UNIQUE"),
+    "adds_check": ("a TEXT NOT NULL", "a TEXT NOT NULL CHECK (a <> '')"),
+    "narrows_type": ("b TEXT", "b INTEGER"),
+    "drops_index": ("CREATE INDEX by_a ON t (a);\n", ""),
+    "drops_trigger": (BEFORE.splitlines()[2], ""),
+    "rebuild": ("a TEXT NOT NULL", "a TEXT NOT NULL UNIQUE"),
+    "changes_primary_key": (
+        "id INTEGER PRIMARY KEY, a TEXT NOT NULL",
+        "id INTEGER, a TEXT NOT NULL PRIMARY KEY",
+    ),
+    "breaks_running_version": ("b TEXT, ", "c TEXT, ", "t SET b", "t SET c"),
+}
+
+
+@pytest.mark.parametrize("kind", HAZARDOUS)
+def test_what_the_guard_refuses_is_asked_about_and_then_accepted_in_the_file(
+    place: Place, validate_json: Validate, kind: str
+) -> None:
+    generate(place, BEFORE)
+    place.migrate()
+    place.write("INSERT INTO t (a) VALUES ('one'), ('two')")
+    (place.root / "local-mcp-gateway.toml").write_text(f'[guard.hazards]\n{kind} = "refuse"\n')
+    config = ("--config", "local-mcp-gateway.toml")
+    pairs = iter(HAZARDOUS[kind])
+    after = BEFORE
+    for old, new in zip(pairs, pairs, strict=True):
+        assert old in after
+        after = after.replace(old, new)
+    renamed = ("--rename", "t.b=t.c") if kind == "breaks_running_version" else ()
+    before = files(place)
+    shown = generate(place, after, *config, *renamed, "--dry-run", "--json")
+    validate_json("db-generate", shown.json())
+    assert shown.json()["refused"] == [kind]
+    asked = generate(place, after, *config, *renamed)
+    assert (asked.code, files(place)) == (2, before)
+    assert f"The guard refuses {kind} unless the file accepts it" in asked.stderr
+    assert generate(place, after, *config, *renamed, "--yes").code == 0
+    done = place.run(*config, "db", "migrate")
+    assert done.code == 0, done.stderr
+    assert place.query("SELECT count(*) FROM t") == [(2,)]
+
+
+def test_a_hazard_that_is_ignored_is_not_told_and_not_asked_about(place: Place) -> None:
+    generate(place, BEFORE)
+    ignored = 'deletes_data = "ignore"\nbreaks_running_version = "ignore"\n'
+    (place.root / "local-mcp-gateway.toml").write_text(f"[guard.hazards]\n{ignored}")
+    config = ("--config", "local-mcp-gateway.toml")
+    done = generate(place, "CREATE TABLE u (x);", *config, "--no-renames")
+    assert (done.code, done.stderr) == (0, "")
+
+
 def test_an_empty_migration_is_there_to_be_written_by_hand(place: Place) -> None:
     generate(place, SERVERS)
     assert place.run("db", "generate", "--empty", "--name", "fill in").code == 0

@@ -48,7 +48,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Print the SQL, its hazards and possible renames; write nothing.",
 )
-@click.option("--yes", is_flag=True, help="Write a migration that deletes data without asking.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Write a migration that deletes data, or that the guard refuses, without asking.",
+)
 @ui.as_json_option
 @click.pass_obj
 def generate(
@@ -98,7 +102,7 @@ def generate(
         first=not folder.migrations,
         prepare=invocation.prepare,
     )
-    made = _weighed(invocation, made)
+    made = _judged(invocation, _weighed(invocation, made))
     if dry_run:
         return _preview(made, undecided, as_json=as_json)
     _confirm(made, yes=yes, as_json=as_json)
@@ -209,17 +213,31 @@ def _weighed(invocation: Invocation, made: Draft) -> Draft:
     return replace(made, plan=replace(made.plan, hazards=hazards))
 
 
+def _judged(invocation: Invocation, made: Draft) -> Draft:
+    """Leave out the hazards that the policy ignores, and mark those that the guard would refuse."""
+    from local_mcp_gateway.service import guard_policy
+
+    severity = guard_policy(invocation.settings).severity
+    hazards = tuple(one for one in made.plan.hazards if severity(one.kind) != "ignore")
+    refused = tuple(one for one in hazards if severity(one.kind) == "refuse")
+    return replace(made, plan=replace(made.plan, hazards=hazards), refused=refused)
+
+
 def _confirm(made: Draft, *, yes: bool, as_json: bool) -> None:
-    """Show the hazards; ask before writing a migration that deletes data."""
+    """Show the hazards; ask before writing a migration that deletes data, or that the guard refuses."""
     for hazard in made.plan.hazards:
         ui.tell(hazard.message, mark="! ", fg="yellow", err=True)
     if made.no_down:
         ui.tell(f"No down migration could be derived: {made.no_down}.", err=True)
-    if not made.deletes or yes:
+    if not (made.deletes or made.refused) or yes:
         return
+    kinds = ", ".join(sorted({hazard.kind for hazard in made.refused}))
+    if kinds:
+        ui.tell(f"The guard refuses {kinds} unless the file accepts it, as it then will.", err=True)
     if as_json or not sys.stdin.isatty() or not click.confirm("Write it?", default=False, err=True):
+        why = "the migration deletes data" if made.deletes else f"the guard refuses {kinds}"
         raise NotConfirmed(
-            "Nothing was written: the migration deletes data.",
+            f"Nothing was written: {why}.",
             hint="Run it again with --yes, or with --rename if it is a rename.",
         )
 
@@ -234,6 +252,7 @@ def _preview(made: Draft, undecided: Sequence[Candidate], *, as_json: bool) -> i
                 "hazards": [asdict(hazard) for hazard in made.plan.hazards],
                 "renames": list(map(str, undecided)),
                 "deletes": made.deletes,
+                "refused": sorted({hazard.kind for hazard in made.refused}),
                 "no_down": made.no_down,
             }
         )

@@ -51,6 +51,12 @@ class GuardPolicy(MigrationOptions):
     """Called before the first of the pending migrations (its tag) of a database with content; returns the
     transaction by which a replica can bring back the state before it, and raises what forbids the migration."""
 
+    def severity(self, kind: str) -> str:
+        """Return what a hazard of this kind does: "ignore", "warn" or "refuse"."""
+        from local_mcp_gateway.schema import DELETING  # only what is pending needs it
+
+        return self.hazards.get(kind, self.destructive if kind in DELETING else "warn")
+
 
 State = Literal["created", "migrated", "current"]
 

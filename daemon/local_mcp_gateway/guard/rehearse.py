@@ -111,7 +111,7 @@ def report_hazards(context: GuardContext, rehearsal: Rehearsal, backup: Backup |
     refused: HazardRefused | None = None
     for found in rehearsal.hazards:
         hazard = found.hazard
-        severity = policy.hazards.get(hazard.kind, policy.destructive if found.deletes else "warn")
+        severity = policy.severity(hazard.kind)
         if severity == "ignore":
             continue
         facts = {"tag": found.tag, "kind": str(hazard.kind), "object": hazard.object}

@@ -20,14 +20,18 @@ from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, Verifi
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
-from local_mcp_gateway.migrate.statements import NAMED, accepted, may_rebuild, unclosed_comment
+from local_mcp_gateway.migrate.statements import (
+    accepted,
+    accepting_line,
+    may_rebuild,
+    unclosed_comment,
+)
 from local_mcp_gateway.migrate.verify import (
     count_rows,
     keep_sequences,
     verify,
     verify_dependents,
 )
-from local_mcp_gateway.sql import quote
 
 if TYPE_CHECKING:
     import sqlite3
@@ -272,13 +276,6 @@ class HazardFinding(NamedTuple):
         return self.migration.tag
 
     @property
-    def deletes(self) -> bool:
-        """Return whether it is of a kind that deletes data."""
-        from local_mcp_gateway.schema import DELETING
-
-        return self.hazard.kind in DELETING
-
-    @property
     def accepted(self) -> bool:
         """Return whether the file accepts it."""
         kind = str(self.hazard.kind)
@@ -288,9 +285,7 @@ class HazardFinding(NamedTuple):
     @property
     def directive(self) -> str:
         """Return the line by which the file would accept it."""
-        kind = str(self.hazard.kind)
-        named = f"{kind} {quote(self.hazard.object)}" if kind in NAMED else kind
-        return f"-- guard: accept {named}"
+        return accepting_line(self.hazard.kind, self.hazard.object)
 
 
 class HazardWatch(Observer):

@@ -32,6 +32,7 @@ from local_mcp_gateway.migrate.folder_edits import (
 )
 from local_mcp_gateway.migrate.journal import replace_durably
 from local_mcp_gateway.migrate.replay import extend, replay
+from local_mcp_gateway.migrate.statements import accepting_line
 from local_mcp_gateway.schema import (
     DELETING,
     FIRST,
@@ -53,10 +54,10 @@ from local_mcp_gateway.schema import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from local_mcp_gateway.schema import Prepare
+    from local_mcp_gateway.schema import Hazard, Prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,13 @@ class Draft:
     no_down: str | None
     """Why no down file could be derived, if so."""
     target: Schema
+    refused: tuple[Hazard, ...] = ()
+    """What the guard refuses unless the file accepts it."""
 
     @property
     def deletes(self) -> bool:
         """Return whether it deletes data and so needs consent."""
-        return any(hazard.kind in DELETING for hazard in self.plan.hazards)
+        return bool(_deleting(self.plan))
 
 
 def open_folder(path: Path) -> Folder:
@@ -169,26 +172,28 @@ def write(folder: Folder, made: Draft) -> WrittenMigration:
     """Write a draft as the folder's next migration; the user has agreed to its deletions."""
     down = None
     if made.down is not None:
-        lost = any(hazard.kind in DELETING for hazard in made.plan.hazards)
         note = (
             "-- What the migration deleted does not come back; `db restore` has the backup.\n"
-            * lost
+            * made.deletes
         )
         if any(hazard.kind is HazardKind.CHANGES_VALUES for hazard in made.plan.hazards):
             note += (
                 "-- Where NULL became a value, it stays that value; `db restore` has the backup.\n"
             )
-        down = _accepting(made.down) + note + made.down.sql
+        down = _accepting(_deleting(made.down)) + note + made.down.sql
     snapshot = next_snapshot(folder, made.target)
-    return write_migration(
-        folder, made.name, _accepting(made.plan) + made.plan.sql, down=down, snapshot=snapshot
-    )
+    up = _accepting((*_deleting(made.plan), *made.refused)) + made.plan.sql
+    return write_migration(folder, made.name, up, down=down, snapshot=snapshot)
 
 
-def _accepting(plan: Plan) -> str:
-    """Return the lines by which a file accepts what its plan deletes."""
-    kinds = sorted({hazard.kind.value for hazard in plan.hazards if hazard.kind in DELETING})
-    return "".join(f"-- guard: accept {kind}\n" for kind in kinds)
+def _deleting(plan: Plan) -> tuple[Hazard, ...]:
+    return tuple(hazard for hazard in plan.hazards if hazard.kind in DELETING)
+
+
+def _accepting(hazards: Iterable[Hazard]) -> str:
+    """Return the lines by which a file accepts these hazards."""
+    lines = {accepting_line(hazard.kind, hazard.object) for hazard in hazards}
+    return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def down_to_nothing(schema: Schema, *, prepare: Prepare | None = None) -> str | None:
@@ -197,7 +202,7 @@ def down_to_nothing(schema: Schema, *, prepare: Prepare | None = None) -> str | 
         down = derive_down(Schema(), schema, Renames(), prepare=prepare)
     except (NotDerivable, SchemaProblem):
         return None
-    return _accepting(down) + down.sql
+    return _accepting(_deleting(down)) + down.sql
 
 
 def next_snapshot(folder: Folder, schema: Schema) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.migrate.authorizer import CONNECTION_PRAGMAS
-from local_mcp_gateway.sql import first_words, fold, tokens
+from local_mcp_gateway.sql import first_words, fold, quote, tokens
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.authorizer import Authorizer
@@ -235,6 +235,11 @@ NONE = Directives()
 def accepted(kind: str, name: str) -> str:
     """Return the entry in `Directives.accept` by which a file accepts this of one object."""
     return f"{kind} {fold(name)}"
+
+
+def accepting_line(kind: str, name: str) -> str:
+    """Return the line by which a file accepts this hazard of this object."""
+    return f"-- guard: accept {f'{kind} {quote(name)}' if kind in NAMED else kind}"
 
 
 @lru_cache(maxsize=4)  # called for each statement of a file

@@ -244,7 +244,7 @@ async def write_draft(visit: Visit) -> Response:
                 "The schema in code has changed since this was shown; nothing was written.",
                 hint="This is what it needs now.",
             )
-        if draft.get("deletes"):
+        if draft.get("deletes") or draft.get("refused"):
             visit.confirm(visit.powers.database.name, "written")
         written = await visit.work("generate", **decided)
         if visit.powers.record is not None:
