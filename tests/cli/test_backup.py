@@ -103,6 +103,12 @@ def test_prune_asks_first_and_keeps_the_one_from_before_the_newest_migration(kep
     assert len(backups(kept)) == 2
 
 
+def test_prune_says_so_when_there_is_nothing_to_remove(kept: Place, tmp_path: Path) -> None:
+    assert kept.run("db", "backup", "prune").stdout == "Nothing to remove: 1 backup kept.\n"
+    none = kept.run("db", "backup", "prune", env={"LMG_BACKUP__FOLDER": str(tmp_path / "none")})
+    assert none.stdout == f"No backups in {tmp_path / 'none'}.\n"
+
+
 def test_prune_keeps_the_last_good_backup_when_the_newer_ones_were_damaged(kept: Place) -> None:
     made = [kept.run("db", "backup", "create", "--json").json() for _ in range(3)]
     for later in made[1:]:

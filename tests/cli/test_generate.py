@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from tests.cli.schemas import DESCRIBED, SERVERS, Validate, files, generate, schema
+from tests.cli.test_streams import on_terminal
 from tests.harness import DEADLINE_S, Place, clean_environment
 from tests.needs import open_terminal
 
@@ -541,7 +542,16 @@ def test_a_squash_shows_what_it_would_write_and_then_writes_it(
     said = place.run("db", "squash", "--to", "0001_b", "--dry-run", "--json").json()
     validate_json("db-squash", said)
     assert (said["written"], said["sql"] in shown.stdout) == (False, True)
-    done = place.run("db", "squash", "--to", "0001_b")
+    asked = place.run("db", "squash", "--to", "0001_b")
+    assert (asked.code, asked.stdout, files(place)) == (
+        2,
+        shown.stdout.partition("\n\n")[0] + "\n",
+        before,
+    )
+    assert "it was not confirmed" in asked.stderr
+    declined = on_terminal(place, "db", "squash", "--to", "0001_b", typed="n\n")
+    assert ("Replace 2 migrations by this one? [y/N]" in declined, files(place)) == (True, before)
+    done = place.run("db", "squash", "--to", "0001_b", "--yes")
     assert "2 migrations are one now (2 statements). Keep meta/_squashed" in done.stdout
     after = files(place)
     assert after["0001_b.sql"] == said["sql"]
@@ -572,7 +582,7 @@ def test_every_command_is_right_after_a_squash(place: Place, before: int) -> Non
     if before:
         assert place.run("db", "migrate", "--to", f"000{before - 1}_{'abc'[before - 1]}").code == 0
     place.run("db", "backup", "create") if before else None
-    assert place.run("db", "squash", "--to", "0001_b").code == 0
+    assert place.run("db", "squash", "--to", "0001_b", "--yes").code == 0
     assert place.run("db", "migrate").code == 0
     applied = [entry["tag"] for entry in place.run("db", "status", "--json").json()["applied"]]
     assert applied == (["0000_a", "0001_b", "0002_c"] if before else ["0001_b", "0002_c"])
@@ -603,7 +613,7 @@ def test_a_folder_that_is_squashed_while_dev_serves_it_is_served_on(shipped: Pla
     with shipped.serve("--dev") as gateway:
         gateway.wait_ready()
         old = [entry["tag"] for entry in folder.journal()]
-        assert shipped.run("db", "squash").code == 0
+        assert shipped.run("db", "squash", "--yes").code == 0
         (folder.path / "9000_more.sql").write_text("CREATE TABLE more (x);")
         gateway.wait_for("migration.hot_applied")
         assert gateway.stop() == 0

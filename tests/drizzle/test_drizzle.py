@@ -348,7 +348,7 @@ def require_the_same(many: Place, drizzle: Toolbox, root: Path, *, count: int) -
         begun(many, drizzle, count)
     ours = many.copy(root / "ours")
     for place in (many, ours):
-        assert place.run("db", "squash", "--to", "0002_third").code == 0
+        assert place.run("db", "squash", "--to", "0002_third", "--yes").code == 0
     if count in {1, 2}:
         before = many.content()
         with pytest.raises(AssertionError, match="already exists"):
@@ -379,13 +379,13 @@ def test_drizzle_kit_checks_and_goes_on_in_a_squashed_folder(place: Place, zero:
     for names in ("a", "ab", "abc"):
         generated(names)
     first, second, _ = (entry["tag"] for entry in place.folder.journal())
-    assert place.run("db", "squash", "--to", second).code == 0
+    assert place.run("db", "squash", "--to", second, "--yes").code == 0
     assert "Everything's fine" in zero.check(place.folder.path)
     generated("abcd")
     newest = place.folder.journal()[-1]["tag"]
     assert newest.startswith("0003_")
     assert "ADD `d` text" in (place.folder.path / f"{newest}.sql").read_text()
-    assert place.run("db", "squash").code == 0
+    assert place.run("db", "squash", "--yes").code == 0
     assert "Everything's fine" in zero.check(place.folder.path)
     assert place.run("db", "check").code == 0
     kept = place.folder.path / "meta" / "_squashed"
@@ -407,7 +407,7 @@ def test_a_squashed_drizzle_1_folder_is_gone_on_with_by_both_from_any_state(
         shutil.copytree(path / tag, old / tag)
     if count:
         one.migrate(place.database, old)
-    done = place.run("db", "squash", "--to", tags[1])
+    done = place.run("db", "squash", "--to", tags[1], "--yes")
     assert done.code == 0, done.stderr
     assert "Everything's fine" in one.check(path)
     assert "No schema changes" in one.generate(path, BASE % ", y: text(), z: text()")

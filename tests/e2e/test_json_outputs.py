@@ -464,7 +464,7 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
 def test_a_folder_is_squashed(place: Place, said: Said) -> None:
     place.folder.add("one", "CREATE TABLE a (x)")
     place.folder.add("two", "CREATE TABLE b (x)")
-    done = said(place, "db squash")
+    done = said(place, "db squash --yes")
     assert (done["tag"], done["squashed"]) == ("0001_two", ["0000_one", "0001_two"])
 
 

@@ -245,7 +245,13 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "server add x --url nonsense",
         2,
         "The URL of server 'x' is 'nonsense', which is not one of http or https.",
-        "Give a URL that starts with http:// or https://.",
+        "Give a URL such as https://HOST/mcp or http://HOST:PORT/mcp.",
+    ),
+    (
+        "server add x --url http://h:99999/mcp",
+        2,
+        "The URL of server 'x' is 'http://h:99999/mcp', which has no port from 1 to 65535.",
+        "Give a URL such as https://HOST/mcp or http://HOST:PORT/mcp.",
     ),
     (
         "server add x --url http://127.0.0.1:3001/mcp",

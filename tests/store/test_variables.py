@@ -73,6 +73,16 @@ def test_a_variable_that_is_not_set_is_named(server: ServerDefinition, hint: str
     assert hint in raised.value.hint
 
 
+@pytest.mark.parametrize("value", ["99999", "secret", "80/a b"])
+def test_values_that_make_no_url_are_told_without_them(value: str) -> None:
+    with pytest.raises(UsageProblem, match="URL http://h:") as raised:
+        expand_variables(replace(URL, url="http://h:${PORT}/mcp"), {"PORT": value})
+    assert str(raised.value).startswith(
+        "The URL http://h:${PORT}/mcp of server 'b', with the values of its variables, has"
+    )
+    assert value not in raised.value.message
+
+
 def test_a_definition_without_variables_is_itself() -> None:
     assert expand_variables(COMMAND, {}) == (COMMAND, frozenset())
     assert find_variables(replace(COMMAND, args=("${A}", "$${B}", "${A}"))) == ("${A}",)

@@ -215,7 +215,13 @@ def prune(
     for name in sizes:
         ui.tell(f"{'would remove' if dry_run else 'removed'}  {name}")
     size = formats.size(sum(sizes.values()))
-    ui.tell(f"{len(kept)} kept, {size} {'would be freed' if dry_run else 'freed'}.")
+    freed = f"{size} {'would be freed' if dry_run else 'freed'}"
+    if sizes:
+        ui.tell(f"{formats.counted(len(kept), 'backup')} kept, {freed}.")
+    elif kept:
+        ui.tell(f"Nothing to remove: {formats.counted(len(kept), 'backup')} kept.")
+    else:
+        ui.tell(f"No backups in {invocation.settings.backup_folder}.")
     return Exit.OK
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from local_mcp_gateway.cli import complete, ui
+from local_mcp_gateway.cli.client import confirm
 from local_mcp_gateway.cli.schema import load_schema
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import counted
@@ -294,9 +295,12 @@ def _report(written: WrittenMigration, made: Draft | None, *, as_json: bool) -> 
     help="The last migration to squash [default: the newest].",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @ui.as_json_option
 @click.pass_obj
-def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bool) -> int:
+def squash(
+    invocation: Invocation, *, to: str | None, dry_run: bool, yes: bool, as_json: bool
+) -> int:
     """Replace the first migrations, up to and with TAG, by one that makes the same schema and rows.
 
     Both are replayed and compared before anything is written. A database that has the old ones applies
@@ -307,7 +311,10 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
     from local_mcp_gateway.migrate import draft_squash, write_squash
 
     made = draft_squash(invocation.migrations, to=to, prepare=invocation.prepare)
+    if made is not None and not as_json:
+        _show_squash(made, dry_run=dry_run)
     if made is not None and not dry_run:
+        confirm(f"Replace {counted(len(made.replaced), 'migration')} by this one?", yes=yes)
         write_squash(made)
     if as_json:
         ui.print_json(
@@ -323,8 +330,12 @@ def squash(invocation: Invocation, *, to: str | None, dry_run: bool, as_json: bo
     elif made is None:
         where = invocation.migrations if to is None else f"{invocation.migrations} up to {to}"
         ui.tell(f"Nothing to squash: there are no two migrations in {where}.")
-    else:
-        _show_squash(made, dry_run=dry_run)
+    elif not dry_run:
+        ui.tell(
+            f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')})."
+            " Keep meta/_squashed for databases that have some of them; version control has the old"
+            " folder."
+        )
     return Exit.OK
 
 
@@ -339,8 +350,3 @@ def _show_squash(made: Squash, *, dry_run: bool) -> None:
     if dry_run:
         click.echo()
         click.echo(made.sql, nl=False)
-        return
-    ui.tell(
-        f"{len(made.replaced)} migrations are one now ({counted(made.statements, 'statement')}). Keep"
-        " meta/_squashed for databases that have some of them; version control has the old folder."
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,8 @@ from local_mcp_gateway.service.secrets import make_first_key
 from local_mcp_gateway.service.systemd import systemctl, units
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from local_mcp_gateway.cli.context import Invocation
     from local_mcp_gateway.service.history import Start
 
@@ -177,10 +179,7 @@ def status(invocation: Invocation, *, as_json: bool) -> int:
     if as_json:
         ui.print_json(shown)
     else:
-        for key, value in shown.items():
-            ui.tell(_said(value), mark=f"{key:<11} ")
-        if not path:
-            ui.tell("Install it with `service install`.")
+        _show_status(shown)
         if failed:
             ui.tell(failed.hint, mark="→ ")
     return Exit.OK if shown["state"] == "active" else Exit.DIFFERS
@@ -208,10 +207,40 @@ def uninstall(invocation: Invocation) -> int:
     return Exit.OK
 
 
-def _said(value: object) -> str:
-    if value is None:
-        return "–"
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+def _show_status(shown: Mapping[str, Any]) -> None:
+    """Print what `service status --json` says: how it is, which program, how it starts, where things are."""
+    if shown["installed"]:
+        state, said = shown["state"], shown["problem"] or shown["status"]
+        colour = {"active": "green", "failed": "red"}.get(state, "yellow")
+        ui.tell(f"{state}: {said}" if said else state, mark="state       ", fg=colour)
+        process = [
+            shown["pid"] and f"pid {shown['pid']}",
+            shown["exit_code"] and f"exit code {shown['exit_code']}",
+            shown["restarts"]
+            and f"restarted {formats.counted(shown['restarts'], 'time')} by systemd",
+        ]
+        if any(process):
+            ui.tell(", ".join(filter(None, process)), mark="process     ")
+        when = "boot" if shown["linger"] else "login"
+        starts = f"at {when}" if shown["enabled"] else "not by itself: `service install`"
+        ui.tell(starts, mark="starts      ")
+        ui.tell("held by systemd" if shown["socket"] else "its own", mark="port        ")
+        ui.tell(shown["unit"], mark="unit        ")
+    else:
+        ui.tell("not installed: `service install`", mark="service     ")
+    ui.tell(_versions(shown), mark="version     ")
+    ui.tell(shown["database"], mark="database    ")
+
+
+def _versions(shown: Mapping[str, Any]) -> str:
+    """Return the installed version, and the others where they differ."""
+    others = {"running": shown["running"], "in the unit": shown["written_by"]}
+    told = [
+        f"{found} {where}"
+        for where, found in others.items()
+        if found not in (None, shown["version"])
+    ]
+    return ", ".join([shown["version"] + (" installed" if told else ""), *told])
 
 
 def _installation(invocation: Invocation) -> units.Installation:

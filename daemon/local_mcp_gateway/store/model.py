@@ -10,7 +10,8 @@ from itertools import count
 from typing import NamedTuple
 
 from local_mcp_gateway.errors import UsageProblem
-from local_mcp_gateway.log import HIDDEN
+from local_mcp_gateway.log import HIDDEN, redact_url
+from local_mcp_gateway.store.variables import problem_of_url
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NO_PROXY = "none"
@@ -140,12 +141,10 @@ class ServerDefinition:
             )
         if self.kind is ServerKind.STDIO and not self.command:
             raise UsageProblem(f"The stdio server {self.name!r} has no command.", hint="Give one.")
-        if self.kind is not ServerKind.STDIO and not (self.url or "").startswith(
-            ("http://", "https://")
-        ):
+        if self.kind is not ServerKind.STDIO and (problem := problem_of_url(self.url or "")):
             raise UsageProblem(
-                f"The URL of server {self.name!r} is {self.url!r}, which is not one of http or https.",
-                hint="Give a URL that starts with http:// or https://.",
+                f"The URL of server {self.name!r} is {redact_url(self.url or '')!r}, which {problem}.",
+                hint="Give a URL such as https://HOST/mcp or http://HOST:PORT/mcp.",
             )
         for what, value, least in (
             ("max_clients", self.max_clients, 1),

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.log import redact_url
 from local_mcp_gateway.regular_file import read_given
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ VARIABLE = re.compile(
     r"(\$?)\$\{(?:(\w+):(?!-)([A-Za-z_/~.][^}]*?)|([A-Za-z_][\w.-]*?))(?::-([^}]*))?\}"
 )
 """`${VAR}`, `${VAR:-default}`, `${env:VAR}`, `${input:id}`, `${file:PATH}`; what a shell computes is not among them."""
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
+_NOT_IN_HOST = re.compile(r"[\\{}<>|^`\"]")
 _KNOWN = {None, "env", "input"}
 
 
@@ -46,7 +51,7 @@ def expand_variables(
 ) -> tuple[ServerDefinition, frozenset[str]]:
     """Return the definition with every variable replaced, and the values that were put in.
 
-    Raises UsageProblem for one that is not set and has no default.
+    Raises UsageProblem for one that is not set and has no default, or makes an impossible URL.
     """
     if not any("${" in text for text in _texts(server)):
         return server, frozenset()
@@ -67,7 +72,34 @@ def expand_variables(
         url=server.url and filled(server.url),
         headers={name: filled(text) for name, text in server.headers.items()},
     )
+    if expanded.url and (problem := problem_of_url(expanded.url)):
+        raise UsageProblem(
+            f"The URL {redact_url(server.url or '')} of server {server.name!r}, with the values of its"
+            f" variables, {problem}.",
+            hint="Correct the values where the gateway starts, and `reload`.",
+        )
     return expanded, frozenset(used)
+
+
+def problem_of_url(url: str) -> str | None:
+    """Return why no server can be at a URL, as the end of a sentence; a variable may stand for anything."""
+    if (variable := VARIABLE.match(url)) and not variable.group(1):
+        return None
+    text = VARIABLE.sub("1", url)
+    if not text.startswith(("http://", "https://")):
+        return "is not one of http or https"
+    if _NOT_IN_URL.search(text):
+        return "has a blank or a control character in it"
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "has no valid host"
+    if not parts.hostname or _NOT_IN_HOST.search(parts.netloc):
+        return "has no valid host"
+    with suppress(ValueError):  # no number, or too high
+        if parts.port != 0:
+            return None
+    return "has no port from 1 to 65535"
 
 
 def _value(

@@ -36,12 +36,25 @@ def test_install_starts_it_shows_the_start_and_uninstall_keeps_the_data(
 
     told = json.loads(installed.run("service", "status", "--json").stdout)
     assert (told["installed"], told["enabled"], told["state"]) == (True, True, "active")
+    assert installed.run("service", "status").stdout.splitlines() == [
+        "state       active: serving 0 profiles, 0 servers",
+        f"process     pid {told['pid']}",
+        f"starts      at {'boot' if told['linger'] else 'login'}",
+        "port        its own",
+        f"unit        {told['unit']}",
+        f"version     {told['version']}",
+        f"database    {installed.database}",
+    ]
 
     installed.run("service", "uninstall")
     assert installed.database.exists()
     assert not (installed.home / ".config/systemd/user" / UNIT).exists()
     assert installed.state()["ActiveState"] == "inactive"
-    assert installed.run("service", "status", check=False).code == 3
+    gone = installed.run("service", "status", check=False)
+    assert (gone.code, gone.stdout.splitlines()[0]) == (
+        3,
+        "service     not installed: `service install`",
+    )
 
 
 def test_a_command_that_finds_the_service_running_says_how_to_stop_it(
