@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +13,7 @@ from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, complete_pairs, pairs
 from local_mcp_gateway.cli.context import with_options
+from local_mcp_gateway.cli.policy import sandbox_of, sandbox_options
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
@@ -84,44 +84,6 @@ network_options = with_options(
     ),
 )
 """The options that say how a server is reached."""
-
-
-sandbox_options = with_options(
-    click.option(
-        "--sandbox/--no-sandbox",
-        default=None,
-        help="Let the command read most files, write none and reach no other program's socket.",
-    ),
-    click.option(
-        "--writable",
-        multiple=True,
-        metavar="FOLDER",
-        type=click.Path(path_type=Path),
-        help="Folder that it may write in its sandbox, such as ~/.npm for npx.",
-    ),
-    click.option(
-        "--no-network", is_flag=True, help="No network in its sandbox, not even this machine's."
-    ),
-)
-"""The options that say what the command may do."""
-
-
-def sandbox_of(options: dict[str, Any]) -> dict[str, Any] | Literal[False] | None:
-    """Take the options of `sandbox_options` out of all; None without any, False for no sandbox."""
-    wanted = options.pop("sandbox")
-    writable, no_network = options.pop("writable"), options.pop("no_network")
-    if not wanted:
-        if writable or no_network:
-            raise UsageProblem(
-                "--writable and --no-network belong to a sandbox.", hint="Add --sandbox."
-            )
-        return None if wanted is None else False
-    from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
-
-    with suppress(NoSandbox):  # that is refused where the server is stored
-        for gap in sandbox_gaps():
-            ui.tell(f"in the sandbox {gap}.", mark="note: ", fg="yellow", err=True)
-    return {"write": [str(path.absolute()) for path in writable], "network": not no_network}
 
 
 client_options = with_options(

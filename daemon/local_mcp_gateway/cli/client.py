@@ -56,6 +56,17 @@ def _answer(invocation: Invocation, verb: str, arguments: dict[str, Any], patien
         return dispatch.answer(invocation.settings, verb, arguments, invocation.emitter())
 
 
+def changed_by(invocation: Invocation, verb: str, name: str, changes: dict[str, Any]) -> Any:
+    """Return what `verb` has made of the thing of this name; refuse a command that changes nothing."""
+    given = {key: value for key, value in changes.items() if value not in (None, (), {})}
+    if not given:
+        command = verb.replace(".", " ")
+        raise UsageProblem(
+            f"Give at least one change to {name!r}.", hint=f"See `{command} --help`."
+        )
+    return answer_to(invocation, verb, name=name, **given)
+
+
 def serving_status(database: Path) -> Any:
     """Return what the running gateway says about itself and its servers, or None."""
     try:

@@ -11,8 +11,8 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.add_server import sandbox_of, sandbox_options
 from local_mcp_gateway.cli.client import answer_to, confirm
+from local_mcp_gateway.cli.policy import sandbox_of, sandbox_options
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 from local_mcp_gateway.regular_file import read_given
 

@@ -1,13 +1,17 @@
-"""The options that say what may be done: of `profile add`, `profile edit` and `token create`."""
+"""The options that say what may be done: by clients (a policy), and by the command of a server (a sandbox)."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import click
 
+from local_mcp_gateway.cli import ui
 from local_mcp_gateway.cli.context import with_options
+from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import counted
 
 _pattern = partial(click.option, multiple=True, metavar="PATTERN")
@@ -61,3 +65,41 @@ def policy_text(policy: dict[str, Any]) -> str:
     if policy["calls_at_once"]:
         said.append(f"{counted(policy['calls_at_once'], 'call')} at once")
     return "; ".join(said)
+
+
+sandbox_options = with_options(
+    click.option(
+        "--sandbox/--no-sandbox",
+        default=None,
+        help="Let the command read most files, write none and reach no other program's socket.",
+    ),
+    click.option(
+        "--writable",
+        multiple=True,
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="Folder that it may write in its sandbox, such as ~/.npm for npx.",
+    ),
+    click.option(
+        "--no-network", is_flag=True, help="No network in its sandbox, not even this machine's."
+    ),
+)
+"""The options that say what the command may do."""
+
+
+def sandbox_of(options: dict[str, Any]) -> dict[str, Any] | Literal[False] | None:
+    """Take the options of `sandbox_options` out of all; None without any, False for no sandbox."""
+    wanted = options.pop("sandbox")
+    writable, no_network = options.pop("writable"), options.pop("no_network")
+    if not wanted:
+        if writable or no_network:
+            raise UsageProblem(
+                "--writable and --no-network belong to a sandbox.", hint="Add --sandbox."
+            )
+        return None if wanted is None else False
+    from local_mcp_gateway.gateway import NoSandbox, sandbox_gaps
+
+    with suppress(NoSandbox):  # that is refused where the server is stored
+        for gap in sandbox_gaps():
+            ui.tell(f"in the sandbox {gap}.", mark="note: ", fg="yellow", err=True)
+    return {"write": [str(path.absolute()) for path in writable], "network": not no_network}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, confirm
+from local_mcp_gateway.cli.client import answer_to, changed_by, confirm
 from local_mcp_gateway.cli.connect import address_of
 from local_mcp_gateway.cli.context import overriding, write_setting
 from local_mcp_gateway.cli.lazy_group import Group
@@ -66,18 +66,13 @@ def add(
 @click.pass_obj
 def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List every profile and its servers."""
-    profiles: list[dict[str, Any]] = answer_to(invocation, "profile.list")
-    if as_json:
-        ui.print_json(profiles)
-    elif not profiles:
-        ui.tell("There is no profile yet: `profile add NAME SERVER…`.")
-    else:
-        rows = [
-            (item["name"], ", ".join(_names(item)) or None, item["description"])
-            for item in profiles
-        ]
-        ui.print_table(("NAME", "SERVERS", "DESCRIPTION"), rows)
-    return Exit.OK
+    return ui.print_list(
+        answer_to(invocation, "profile.list"),
+        ("NAME", "SERVERS", "DESCRIPTION"),
+        lambda item: (item["name"], ", ".join(_names(item)) or None, item["description"]),
+        none="There is no profile yet: `profile add NAME SERVER…`.",
+        as_json=as_json,
+    )
 
 
 @profile.command()
@@ -129,11 +124,7 @@ def edit(
         "rename": rename, "description": description, "prefix": prefix, "add": added, "remove": removed,
         "enable": enable, "disable": disable, "first": first, "policy": policy_of(policy),
     }  # fmt: skip
-    if not any(value not in (None, (), {}) for value in changes.values()):
-        raise UsageProblem(
-            f"Give at least one change to {name!r}.", hint="See `profile edit --help`."
-        )
-    changed = answer_to(invocation, "profile.edit", name=name, **changes)
+    changed = changed_by(invocation, "profile.edit", name, changes)
     return _show(changed, as_json=as_json)
 
 

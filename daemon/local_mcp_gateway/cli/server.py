@@ -58,26 +58,20 @@ def list_(invocation: Invocation, *, watch: bool, as_json: bool) -> int:
 def _list(invocation: Invocation, *, as_json: bool) -> int:
     servers: list[dict[str, Any]] = answer_to(invocation, "server.list")
     warn_of_another_version(serving_status(invocation.database))
-    if as_json:
-        ui.print_json(servers)
-    elif not servers:
-        ui.tell("There is no server yet: `server add NAME -- COMMAND ARGS…`.")
-    else:
-        ui.print_table(
-            ("NAME", "KIND", "STATE", "TOOLS", "PROFILES", "WHERE"),
-            [
-                (
-                    item["name"],
-                    item["kind"],
-                    _state(item),
-                    _tools(item["live"]),
-                    ", ".join(item["profiles"]) or None,
-                    ("sandbox: " if item["sandbox"] else "") + ui.command_or_url(item),
-                )
-                for item in servers
-            ],
-        )
-    return Exit.OK
+    return ui.print_list(
+        servers,
+        ("NAME", "KIND", "STATE", "TOOLS", "PROFILES", "WHERE"),
+        lambda item: (
+            item["name"],
+            item["kind"],
+            _state(item),
+            _tools(item["live"]),
+            ", ".join(item["profiles"]) or None,
+            ("sandbox: " if item["sandbox"] else "") + ui.command_or_url(item),
+        ),
+        none="There is no server yet: `server add NAME -- COMMAND ARGS…`.",
+        as_json=as_json,
+    )
 
 
 @click.command()

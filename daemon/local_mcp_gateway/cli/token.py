@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, confirm
+from local_mcp_gateway.cli.client import answer_to, changed_by, confirm
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, write_token
@@ -117,12 +117,7 @@ def edit(
         "expires": expires,
         "policy": policy_of(policy) or None,
     }
-    given = {key: value for key, value in changes.items() if value is not None}
-    if not given:
-        raise UsageProblem(
-            f"Give at least one change to {name!r}.", hint="See `token edit --help`."
-        )
-    done = answer_to(invocation, "token.edit", name=name, **given)
+    done = changed_by(invocation, "token.edit", name, changes)
     return ui.print_result(done, f"Changed token {done['name']}.", as_json=as_json)
 
 
@@ -131,27 +126,20 @@ def edit(
 @click.pass_obj
 def list_(invocation: Invocation, *, as_json: bool) -> int:
     """List the tokens: what each reaches, until when, and who used it last."""
-    tokens: list[dict[str, Any]] = answer_to(invocation, "token.list")
-    if as_json:
-        ui.print_json(tokens)
-    elif not tokens:
-        ui.tell("There is no token: `token create NAME` makes one.")
-    else:
-        ui.print_table(
-            ("NAME", "PROFILES", "POLICY", "EXPIRES", "LAST USED", "CLIENT"),
-            [
-                (
-                    item["name"],
-                    _profiles(item["profiles"]),
-                    policy_text(item["policy"]) or None,
-                    "expired" if item["expired"] else item["expires_at"],
-                    item["last_used_at"],
-                    item["last_client"],
-                )
-                for item in tokens
-            ],
-        )
-    return Exit.OK
+    return ui.print_list(
+        answer_to(invocation, "token.list"),
+        ("NAME", "PROFILES", "POLICY", "EXPIRES", "LAST USED", "CLIENT"),
+        lambda item: (
+            item["name"],
+            _profiles(item["profiles"]),
+            policy_text(item["policy"]) or None,
+            "expired" if item["expired"] else item["expires_at"],
+            item["last_used_at"],
+            item["last_client"],
+        ),
+        none="There is no token: `token create NAME` makes one.",
+        as_json=as_json,
+    )
 
 
 def _profiles(names: list[str] | None) -> str:

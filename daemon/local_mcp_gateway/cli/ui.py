@@ -120,6 +120,24 @@ def print_table(
         )
 
 
+def print_list(
+    items: Sequence[Any],
+    headers: Sequence[str],
+    row: Callable[[Any], Sequence[object]],
+    *,
+    none: str,
+    as_json: bool,
+) -> int:
+    """Print items as JSON or as the rows of a table, and say `none` where there are none; exit with 0."""
+    if as_json:
+        print_json(items)
+    elif items:
+        print_table(headers, [row(item) for item in items])
+    else:
+        tell(none)
+    return Exit.OK
+
+
 def _fitting(widths: Sequence[int], columns: int, whole: int | None) -> list[int]:
     """Narrow the widest columns until a row fits; `whole` stays, even if the others get very narrow."""
     fitting = list(widths)

@@ -192,17 +192,6 @@ async def test_an_unknown_stateless_method_is_not_found(running: Running) -> Non
     assert (status, body["error"]["code"]) == (404, -32601)
 
 
-async def test_metrics_count_calls_by_server_and_outcome(running: Running) -> None:
-    await running.post(call("tools/call", name="echo", arguments={}))
-    await running.post(call("tools/call", name="fail", arguments={}))
-    async with running.http.get(running.url.replace("/mcp", "/metrics")) as reply:
-        lines = (await reply.text()).splitlines()
-    labels = 'server="plain",method="tools/call"'
-    assert f'local_mcp_gateway_calls_total{{{labels},status="ok"}} 1' in lines
-    assert f'local_mcp_gateway_calls_total{{{labels},status="error"}} 1' in lines
-    assert 'local_mcp_gateway_upstream_ready{server="plain"} 1' in lines
-
-
 async def test_a_batch_is_answered_as_one_where_the_revision_has_batches(running: Running) -> None:
     params = {**HELLO["params"], "protocolVersion": "2025-03-26"}
     hello = await running.post({**HELLO, "params": params})

@@ -7,21 +7,17 @@ This is a bare ASGI application without middleware, for speed.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.catalog import HEADER_PREFIX
 from local_mcp_gateway.gateway.clients import (
     LIMITED,
-    LONGEST_NAME,
     RETRY_AFTER,
     TokenRefused,
-    name_of_client,
 )
-from local_mcp_gateway.gateway.http.metrics import metrics
+from local_mcp_gateway.gateway.http.endpoints import OPEN, serve_builtin
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -30,7 +26,7 @@ from local_mcp_gateway.gateway.http.request import (
     Scope,
     Send,
 )
-from local_mcp_gateway.gateway.http.response import PostCaller, PostResponse
+from local_mcp_gateway.gateway.http.response import PostResponse, client_request
 from local_mcp_gateway.gateway.http.streams import (
     listen,
     serve_batch,
@@ -58,10 +54,8 @@ from local_mcp_gateway.gateway.routing import (
     Broker,
     CallLog,
     Cancellation,
-    ClientRequest,
     Dispatcher,
     Registry,
-    health,
 )
 from local_mcp_gateway.gateway.tasks import TimerWheel, described
 from local_mcp_gateway.gateway.upstreams import CLIENT_HEADERS
@@ -71,29 +65,13 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.clients import Admission, Session, Sessions
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.store import ClientToken
 
 TICK_S: Final = 0.1
 """How late a timer of a response may fire."""
-JSON: Final = "application/json"
-BRIDGE: Final = "local-mcp-gateway-bridge"
-"""The header of `local-mcp-gateway stdio`, whose client cannot send headers."""
-BUILT_IN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
-OPEN: Final = frozenset({"/health/live", "/health/ready", "/register"})
-"""Paths that answer without a token, with nothing about servers or profiles."""
-REGISTER: Final = (
-    "This gateway registers no clients and has no sign-in page: it wants a token."
-    " `local-mcp-gateway token create NAME` on its machine makes one; send it as the header"
-    " `Authorization: Bearer TOKEN`"
-)
-"""The answer to a client that tries to register. Of all refusals, the SDKs show a person this text alone."""
 FOR_PEOPLE: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local MCP Gateway</title>'
     "<p>This is the address for MCP clients: put it into the configuration of yours. What the gateway"
     ' shows to people is at <a href="/">its first page</a>.</p>'
-)
-_REGISTER: Final = jsonrpc.encode(
-    {"error": "invalid_client_metadata", "error_description": REGISTER}
 )
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -214,7 +192,7 @@ class GatewayApp:
                 await http_request.plain(404, failure(INVALID_REQUEST, "Session not found"))
             elif (message := await self._decoded(http_request)) is None:
                 return
-            elif (fault := _fault(http_request.headers, message)) is not None:
+            elif (fault := versions.fault_of(http_request.headers, message)) is not None:
                 await http_request.plain(*fault)
             else:
                 await http_request.empty(202)
@@ -226,35 +204,11 @@ class GatewayApp:
         else:
             await http_request.not_allowed(b"GET")
 
-    async def _builtin_endpoint(self, http_request: HttpRequest, *, admitted: bool = True) -> None:
-        """Serve health, metrics and the refusal to register; without names to whom some are hidden."""
-        token = http_request.token
-        limited = token is not None and (token.profiles is not None or token.policy.hides)
-        whole = admitted and not limited
-        if http_request.path in BUILT_IN and http_request.method not in {"GET", "HEAD"}:
-            await http_request.not_allowed(b"GET, HEAD")
-        elif http_request.path == "/health/live":
-            await http_request.plain(200, jsonrpc.success({"status": "alive"}))
-        elif http_request.path == "/health/ready":
-            status = self._status()
-            code = 503 if status["problem"] else 200
-            known = health(status)
-            shown = known if whole else {"status": known["status"]}
-            await http_request.plain(code, jsonrpc.success(shown))
-        elif http_request.path == "/metrics" and whole:
-            await http_request.text(metrics(self._calls, self._status()))
-        elif http_request.path == "/register":
-            await http_request.reply(400, _REGISTER)
-        else:
-            text = self._not_found(http_request) if admitted else "Nothing is served here"
-            await http_request.plain(404, failure(INVALID_REQUEST, text))
-
-    def _reachable(self, token: ClientToken | None) -> Collection[str]:
-        """Return the names of the profiles that exist for this client."""
-        profiles = self._registry.profiles
-        if token is None or token.profiles is None:
-            return profiles.keys()
-        return [name for name, profile in profiles.items() if token.reaches(profile.id)]
+    def _builtin_endpoint(
+        self, http_request: HttpRequest, *, admitted: bool = True
+    ) -> Awaitable[None]:
+        missing = self._not_found(http_request) if admitted else "Nothing is served here"
+        return serve_builtin(http_request, self._calls, self._status, missing, admitted=admitted)
 
     def _profile(self, http_request: HttpRequest) -> str | None:
         path = http_request.path
@@ -263,7 +217,7 @@ class GatewayApp:
             return None
         api = path.startswith("/api/")
         default = len(parts) == 1 or not parts[1] or (api and parts[1] == "gateway")
-        profiles = self._reachable(http_request.token)
+        profiles = self._registry.reachable(http_request.token)
         name = self._options.default_profile if default else parts[1]
         if default and name not in profiles and len(profiles) == 1:
             return next(iter(profiles))  # the only stream needs no name
@@ -272,7 +226,7 @@ class GatewayApp:
     def _not_found(self, http_request: HttpRequest) -> str:
         """Return the 404 message, which names the profiles: a mistyped profile is the usual cause."""
         path = http_request.path
-        names = sorted(self._reachable(http_request.token))
+        names = sorted(self._registry.reachable(http_request.token))
         if not names and http_request.token is not None and self._registry.profiles:
             return f"Nothing is served at {path}: the profiles of this token were removed"
         if not names:
@@ -326,9 +280,9 @@ class GatewayApp:
     def _dispatch(
         self, profile: str, message: Envelope, http_request: HttpRequest
     ) -> Awaitable[None]:
-        if (fault := _fault(http_request.headers, message)) is not None:
+        if (fault := versions.fault_of(http_request.headers, message)) is not None:
             return http_request.plain(*fault)
-        version = _version(http_request.headers)
+        version = versions.version_of(http_request.headers)
         if version not in versions.HANDSHAKE and versions.is_modern(version, message):
             return self._post_modern(profile, message, http_request)
         return self._post_handshake(profile, message, http_request)
@@ -395,7 +349,7 @@ class GatewayApp:
             self._admission.begin(token, cancellation.end)
         async with reply.tasks:
             try:
-                request = _client_request(profile, message, http_request, session, opened, reply)
+                request = client_request(profile, message, http_request, session, opened, reply)
                 answer = await self._dispatcher.answer(request, cancellation)
                 if answer is None:
                     await reply.finish_unanswered()
@@ -443,80 +397,3 @@ class GatewayApp:
             await http_request.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
             await serve_stream(session, http_request, self._options.keepalive_s)
-
-
-def _client_request(
-    profile: str,
-    message: Envelope,
-    http_request: HttpRequest,
-    session: Session | None,
-    opened: ModernEnvelope | None,
-    reply: PostResponse,
-) -> ClientRequest:
-    method, params, identity = message.method, bytes(message.params), bytes(message.id)
-    if opened is None:  # handshake protocol, in a session or without one
-        capabilities = b"{}" if session is None else session.capabilities
-        caller = PostCaller(reply, session, capabilities, "debug")
-        return ClientRequest(
-            profile,
-            method,
-            params,
-            caller,
-            session,
-            identity=identity,
-            token=http_request.token,
-            token_id=http_request.token_id,
-            client=(_client_name(http_request) if session is None else session.client_name) or None,
-        )
-    caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
-    headers = tuple((k, v) for k, v in http_request.headers.items() if k.startswith(HEADER_PREFIX))
-    repeats = BRIDGE not in http_request.headers
-    return ClientRequest(
-        profile,
-        method,
-        params,
-        caller,
-        None,
-        True,
-        headers,
-        repeats,
-        identity=identity,
-        token=http_request.token,
-        token_id=http_request.token_id,
-        client=_named(opened.client) or _client_name(http_request) or None,
-    )
-
-
-@lru_cache(64)
-def _named(info: bytes) -> str:
-    """Return what a stateless client calls itself."""
-    try:
-        return name_of_client(jsonrpc.decode_any(info)) if info else ""
-    except jsonrpc.MALFORMED:
-        return ""
-
-
-def _client_name(http_request: HttpRequest) -> str:
-    if http_request.own:
-        return str(versions.GATEWAY_INFO["name"])
-    return http_request.headers.get("user-agent", "")[:LONGEST_NAME]
-
-
-def _version(headers: Mapping[str, str]) -> str:
-    """Return the protocol version that a message is posted with; without one it is of the handshake."""
-    return headers.get("mcp-protocol-version", versions.NEWEST_HANDSHAKE)
-
-
-def _fault(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
-    """Return the status and error for a message that cannot be served at all."""
-    if (why := message.fault) is not None:
-        return 400, failure(INVALID_REQUEST, why)
-    kind = headers.get("content-type", JSON)
-    if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
-        return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")
-    version = _version(headers)
-    known = version in versions.HANDSHAKE or versions.is_modern(version, message)
-    if not known and message.method != "initialize":
-        served = ", ".join((*versions.HANDSHAKE, *versions.MODERN))
-        return 400, failure(INVALID_REQUEST, f"Unsupported protocol version {version}: {served}")
-    return None

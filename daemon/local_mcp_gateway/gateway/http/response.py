@@ -13,22 +13,28 @@ either form, as fast as the client reads it.
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from local_mcp_gateway.gateway.catalog import HEADER_PREFIX
 from local_mcp_gateway.gateway.clients import (
     LEVELS,
+    LONGEST_NAME,
     EventStream,
     Session,
     missed_warning,
+    name_of_client,
     severity_of,
 )
 from local_mcp_gateway.gateway.http.request import JSON_HEADER, HttpRequest
-from local_mcp_gateway.gateway.protocol import Answer, failure, jsonrpc, response, sse
+from local_mcp_gateway.gateway.protocol import Answer, failure, jsonrpc, response, sse, versions
+from local_mcp_gateway.gateway.routing import ClientRequest
 from local_mcp_gateway.gateway.tasks import TaskScope, Timer, TimerWheel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from local_mcp_gateway.gateway.protocol import Envelope, ModernEnvelope
     from local_mcp_gateway.gateway.routing import Cancellation
     from local_mcp_gateway.gateway.upstreams import Relay, StreamedResponse
 
@@ -37,6 +43,8 @@ MOST_WAITING_BYTES: Final = 8 * 1024 * 1024
 WATCH_AFTER_S: Final = 0.25
 PRIMED_SINCE: Final = "2025-11-25"
 """The first revision whose clients accept an empty event that only has an id."""
+BRIDGE: Final = "local-mcp-gateway-bridge"
+"""The header of `local-mcp-gateway stdio`, whose client cannot send headers."""
 STREAM_HEADERS: Final = [
     (b"content-type", b"text/event-stream"),
     (b"cache-control", b"no-cache, no-transform"),
@@ -305,3 +313,65 @@ class PostCaller:
             return True
         level = self.log_level
         return level in LEVELS and severity_of(method, params) >= LEVELS.index(level)
+
+
+def client_request(
+    profile: str,
+    message: Envelope,
+    http_request: HttpRequest,
+    session: Session | None,
+    opened: ModernEnvelope | None,
+    reply: PostResponse,
+) -> ClientRequest:
+    """Return the request of a POST, whose caller is answered through `reply`.
+
+    `opened` is the envelope of a stateless one; without it the request is of the handshake protocol, in a
+    session or without one.
+    """
+    method, params, identity = message.method, bytes(message.params), bytes(message.id)
+    if opened is None:
+        capabilities = b"{}" if session is None else session.capabilities
+        caller = PostCaller(reply, session, capabilities, "debug")
+        return ClientRequest(
+            profile,
+            method,
+            params,
+            caller,
+            session,
+            identity=identity,
+            token=http_request.token,
+            token_id=http_request.token_id,
+            client=(_client_name(http_request) if session is None else session.client_name) or None,
+        )
+    caller = PostCaller(reply, None, opened.capabilities, opened.log_level)
+    headers = tuple((k, v) for k, v in http_request.headers.items() if k.startswith(HEADER_PREFIX))
+    repeats = BRIDGE not in http_request.headers
+    return ClientRequest(
+        profile,
+        method,
+        params,
+        caller,
+        None,
+        True,
+        headers,
+        repeats,
+        identity=identity,
+        token=http_request.token,
+        token_id=http_request.token_id,
+        client=_named(opened.client) or _client_name(http_request) or None,
+    )
+
+
+@lru_cache(64)
+def _named(info: bytes) -> str:
+    """Return what a stateless client calls itself."""
+    try:
+        return name_of_client(jsonrpc.decode_any(info)) if info else ""
+    except jsonrpc.MALFORMED:
+        return ""
+
+
+def _client_name(http_request: HttpRequest) -> str:
+    if http_request.own:
+        return str(versions.GATEWAY_INFO["name"])
+    return http_request.headers.get("user-agent", "")[:LONGEST_NAME]

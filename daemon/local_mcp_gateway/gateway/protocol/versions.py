@@ -41,6 +41,7 @@ from local_mcp_gateway.gateway.protocol.jsonrpc import (
     member,
 )
 
+JSON: Final = "application/json"
 HANDSHAKE: Final = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 OF_SERVERS: Final = ("2024-10-07", *HANDSHAKE)
 """Versions of a handshake that a server may answer with: the first draft works like its successor."""
@@ -118,6 +119,26 @@ class ModernEnvelope:
     capabilities: bytes
     log_level: str | None
     client: bytes = b""
+
+
+def version_of(headers: Mapping[str, str]) -> str:
+    """Return the protocol version that a message is posted with; without one it is of the handshake."""
+    return headers.get("mcp-protocol-version", NEWEST_HANDSHAKE)
+
+
+def fault_of(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
+    """Return the status and error for a message that cannot be served at all."""
+    if (why := message.fault) is not None:
+        return 400, failure(INVALID_REQUEST, why)
+    kind = headers.get("content-type", JSON)
+    if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
+        return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")
+    version = version_of(headers)
+    known = version in HANDSHAKE or is_modern(version, message)
+    if not known and message.method != "initialize":
+        served = ", ".join((*HANDSHAKE, *MODERN))
+        return 400, failure(INVALID_REQUEST, f"Unsupported protocol version {version}: {served}")
+    return None
 
 
 def negotiate(offered: object) -> str:

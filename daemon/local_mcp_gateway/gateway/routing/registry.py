@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,6 +56,12 @@ class Registry:
         self._keep = keep
         """Called with the names of a profile to store from now on; to store none, without routes."""
         self._mirrored: dict[Upstream, dict[str, tuple[HeaderParam, ...]]] = {}
+
+    def reachable(self, token: ClientToken | None) -> Collection[str]:
+        """Return the names of the profiles that exist for this client."""
+        if token is None or token.profiles is None:
+            return self.profiles.keys()
+        return [name for name, profile in self.profiles.items() if token.reaches(profile.id)]
 
     def definition(self, profile: str) -> ProfileDefinition:
         """Return a profile; an empty one when it was removed while something ran in it."""

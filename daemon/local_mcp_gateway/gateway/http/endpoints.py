@@ -1,21 +1,68 @@
-"""The metrics at `/metrics`: calls, servers, replica and copies, as Prometheus reads them. Pure."""
+"""The endpoints of the gateway's own: health, metrics, and the refusal to register a client."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+from local_mcp_gateway.gateway.protocol import INVALID_REQUEST, failure, jsonrpc
+from local_mcp_gateway.gateway.routing import health
 
+if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.http.request import HttpRequest
     from local_mcp_gateway.gateway.routing import CallLog
 
 PREFIX: Final = "local_mcp_gateway"
 """Of the names of all metrics."""
+BUILT_IN: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
+OPEN: Final = frozenset({"/health/live", "/health/ready", "/register"})
+"""Paths that answer without a token, with nothing about servers or profiles."""
+REGISTER: Final = (
+    "This gateway registers no clients and has no sign-in page: it wants a token."
+    " `local-mcp-gateway token create NAME` on its machine makes one; send it as the header"
+    " `Authorization: Bearer TOKEN`"
+)
+"""The answer to a client that tries to register. Of all refusals, the SDKs show a person this text alone."""
+_REGISTER: Final = jsonrpc.encode(
+    {"error": "invalid_client_metadata", "error_description": REGISTER}
+)
+
+
+async def serve_builtin(
+    http_request: HttpRequest,
+    calls: CallLog,
+    status: Callable[[], dict[str, Any]],
+    missing: str,
+    *,
+    admitted: bool,
+) -> None:
+    """Serve health, metrics and the refusal to register; `missing` is what any other path gets.
+
+    Who is not admitted, or may not see everything, learns no name of a server or profile.
+    """
+    token = http_request.token
+    limited = token is not None and (token.profiles is not None or token.policy.hides)
+    whole = admitted and not limited
+    if http_request.path in BUILT_IN and http_request.method not in {"GET", "HEAD"}:
+        await http_request.not_allowed(b"GET, HEAD")
+    elif http_request.path == "/health/live":
+        await http_request.plain(200, jsonrpc.success({"status": "alive"}))
+    elif http_request.path == "/health/ready":
+        seen = status()
+        known = health(seen)
+        shown = known if whole else {"status": known["status"]}
+        await http_request.plain(503 if seen["problem"] else 200, jsonrpc.success(shown))
+    elif http_request.path == "/metrics" and whole:
+        await http_request.text(metrics(calls, status()))
+    elif http_request.path == "/register":
+        await http_request.reply(400, _REGISTER)
+    else:
+        await http_request.plain(404, failure(INVALID_REQUEST, missing))
 
 
 def metrics(calls: CallLog, status: Mapping[str, Any]) -> str:
-    """Return the metrics of the calls and of the gateway's status for Prometheus, format 0.0.4."""
+    """Return the calls, and the servers, replica and copies of the status, for Prometheus, format 0.0.4."""
     return "\n".join([*_lines(calls, status), ""])
 
 
