@@ -186,7 +186,8 @@ def test_a_migration_and_the_history_say_what_was_done(place: Place, said: Said)
     second = said(place, "db migrate")
     assert (second["state"], second["backup"]) == ("migrated", str(place.backups[0]))
     assert second["fingerprint"] != first["fingerprint"]
-    common = {"event": "applied", "program_version": __version__, "previous_hash": None}
+    common: dict[str, object] = {"event": "applied", "program_version": __version__}
+    common |= {"previous_hash": None, "rows_touched": 0, "rehearsed_ms": None, "hazards": None}
     entries = applied(place)
     assert [entry.pop("line_ends_differ") for entry in entries] == [False, False]
     assert said(place, "db history") == [

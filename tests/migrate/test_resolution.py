@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from local_mcp_gateway.errors import Problem
 from local_mcp_gateway.migrate.folder import Folder, Migration
+from local_mcp_gateway.migrate.history import Facts
 from local_mcp_gateway.migrate.journal import Entry
 from local_mcp_gateway.migrate.ledger import Applied, Ledger
 from local_mcp_gateway.migrate.plan import Plan
@@ -420,7 +421,7 @@ def ledger() -> Iterator[Ledger]:
 
 
 def applied(ledger: Ledger, *migrations: Migration) -> None:
-    ledger.record([(m, 2.5) for m in migrations])
+    ledger.record([(m, Facts(2.5)) for m in migrations])
 
 
 def test_what_does_not_fit_is_named_as_the_history_knows_it(ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.harness import locks_on
-from tests.studio.conftest import Browser, Running
+from tests.studio.conftest import Browser, Reply, Running
 
 
 @pytest.fixture
@@ -31,6 +31,21 @@ def test_a_pending_migration_is_rehearsed_and_applied_at_a_click(
     assert f"Applied {pending}" in page.words
     assert "Up to date" in page.words
     assert "CREATE TABLE" in browser.page(f"/studio/migrations/file/{pending}").words
+
+
+def test_the_time_line_says_what_each_migration_was_and_touched(
+    browser: Browser, running: Running
+) -> None:
+    made = "CREATE TABLE counted (id INTEGER PRIMARY KEY)"
+    filled = "INSERT INTO counted VALUES (1), (2), (3)"
+    tag = running.place.folder.add("counted", made, filled, "DELETE FROM counted WHERE id > 1")
+    page = browser.sent("/studio/migrations/apply")
+    assert f"Applied {tag}" in page.words
+    entry = page.text.partition('class="past"')[2].partition("</li>")[0]
+    said = Reply(200, {}, entry).words
+    assert "3 statements · 5 rows touched · rehearsed in" in said
+    assert "backup from before" in said
+    assert "DELETE FROM counted WHERE id > 1" in said
 
 
 def test_a_rehearsal_that_fails_says_where_and_leaves_the_database(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import FILE_SETTINGS, IN_MEMORY, Authorizer
+from local_mcp_gateway.migrate.history import Facts
 from local_mcp_gateway.migrate.statements import (
     expand_alter_column,
     read_directives,
@@ -31,6 +32,8 @@ from local_mcp_gateway.migrate.statements import (
 from local_mcp_gateway.sql import first_words, renamed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
@@ -80,6 +83,16 @@ class Step(NamedTuple):
     """The statements that ran; an ALTER COLUMN of libSQL as its rebuild."""
     passed_over: tuple[str, ...] = ()
     """The PRAGMAs that had no effect, since the guard decides them or it was so already."""
+    rows_touched: int | None = None
+    """See `Facts`; None: nobody counted."""
+    hazards: tuple[str, ...] | None = None
+    """The kinds that a rehearsal found; None: it was none."""
+
+    def facts(self, rehearsed: Step | None) -> Facts:
+        """Return what the history says of it, with what the same migration did in a rehearsal."""
+        if rehearsed is None:
+            return Facts(self.duration_ms, self.rows_touched)
+        return Facts(self.duration_ms, self.rows_touched, rehearsed.duration_ms, rehearsed.hazards)
 
     def as_fields(self) -> dict[str, object]:
         """Return the fields of its event."""
@@ -146,12 +159,13 @@ def run_batch(
     is_v1: bool = False,
     observer: Observer = UNOBSERVED,
     rebuilds: Rebuilds | None = None,
+    rehearsed: Sequence[Step] = (),
     run: Run = UNWATCHED,
 ) -> tuple[Step, ...]:
     """Apply a batch in order and record it; the caller has begun the transaction and will end it.
 
-    `backup` and `event` are their names in the history; `is_v1`: a new ledger gets the format of Drizzle 1.x. What may
-    not run in a transaction runs between two of them. Raises MigrationFailed, ForbiddenStatement,
+    `backup` and `event` are their names in the history, `rehearsed` is what a rehearsal did; `is_v1`: a new
+    ledger gets the format of Drizzle 1.x. What may not run in a transaction runs between two of them. Raises MigrationFailed, ForbiddenStatement,
     VerificationFailed, DiskProblem or Interrupted; the caller rolls back.
     """
     connection = ledger.connection
@@ -164,7 +178,11 @@ def run_batch(
         with supervised(connection, run, observer, rebuilds) as session:
             steps = tuple(_apply(session, migration) for migration in batch.migrations)
     ledger.ensure(is_v1=is_v1)
-    applied = [(m, step.duration_ms) for m, step in zip(batch.migrations, steps, strict=True)]
+    found = {step.tag: step for step in rehearsed}
+    applied = [
+        (migration, step.facts(found.get(migration.tag)))
+        for migration, step in zip(batch.migrations, steps, strict=True)
+    ]
     ledger.record(applied, event=event, backup=backup)
     return steps
 
@@ -241,7 +259,7 @@ def run_migration(
     begun = perf_counter()
     authorizer.start_migration()
     _refuse_unknown_directives(migration, schema_only=schema_only)
-    count = 0
+    count = touched = 0
     texts: list[str] = []
     sql = migration.sql if down is None else down
     actions = _actions(connection, authorizer, sql)
@@ -250,7 +268,7 @@ def run_migration(
         try:
             for part in expand_alter_column(connection, statement, authorizer):
                 texts.append(part.text)
-                _run_statement(session, migration, part, actions)
+                touched += _run_statement(session, migration, part, actions)
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
             told = _blamed(error, migration, statement, authorizer, down=down is not None)
             forgiven = schema_only and connection.in_transaction
@@ -270,6 +288,7 @@ def run_migration(
         drops=frozenset(authorizer.drops),
         texts=tuple(texts),
         passed_over=tuple(authorizer.passed_over),
+        rows_touched=touched,
         accepts=(migration.directives if down is None else read_directives(down)).accept,
     )
 
@@ -279,14 +298,21 @@ def _run_statement(
     migration: Migration,
     statement: Statement,
     actions: ReferentialActions | None,
-) -> None:
-    authorizer = session.authorizer
+) -> int:
+    """Run a statement; return how many rows it inserted, changed or deleted itself."""
+    authorizer, connection = session.authorizer, session.connection
     session.before_statement(migration, statement)
     if actions is not None:
         actions.before(statement)
     authorizer.start_statement(replacing=_replaces(statement.text))
-    for _ in session.connection.execute(statement.text):
+    before = connection.total_changes
+    cursor = connection.execute(statement.text)
+    for _ in cursor:
         pass  # a SELECT or RETURNING has to be read to its end to have its effect
+    touched = cursor.rowcount if connection.total_changes != before else 0
+    if touched < 0:  # Python does not count what begins with WITH
+        with authorizer.suspended():
+            (touched,) = connection.execute("SELECT changes()").fetchone()
     if actions is not None:
         actions.after(statement)
     if authorizer.renaming:
@@ -294,6 +320,7 @@ def _run_statement(
         _follow_rename(authorizer, statement)
         if authorizer.refusal is not None:
             raise sqlite3.DatabaseError(authorizer.refusal)
+    return touched
 
 
 def _actions(

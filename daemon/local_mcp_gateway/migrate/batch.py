@@ -97,6 +97,7 @@ def apply_batch(
         is_v1=plan.folder.is_v1,
         observer=watch or _Live(run, total, quotes=rehearsed is None, refuse=backup is not None),
         rebuilds=rebuilds,
+        rehearsed=() if rehearsed is None else rehearsed.steps,
         run=run,
     )
     run.phases.begin("verify")
@@ -400,6 +401,18 @@ class Rehearsal(NamedTuple):
             commit(scratch.connection)
             done.append(one)
             plan = plan.after(one)
+        kinds: dict[str, list[str]] = {}
+        for found in watch.found:
+            kinds.setdefault(found.tag, []).append(str(found.hazard.kind))
+        done = [
+            one._replace(
+                steps=tuple(
+                    step._replace(hazards=tuple(dict.fromkeys(kinds.get(step.tag, ()))))
+                    for step in one.steps
+                )
+            )
+            for one in done
+        ]
         return cls(
             steps=tuple(step for one in done for step in one.steps),
             results={one.steps[-1].tag: one for one in done},

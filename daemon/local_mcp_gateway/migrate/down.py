@@ -205,7 +205,7 @@ class DownPlan:
                 run_and_compare(session, one.migration, down=one.sql) for one in self.reversals
             )
         for one, step in zip(self.reversals, steps, strict=True):
-            ledger.forget(one.applied, duration_ms=step.duration_ms, backup=backup)
+            ledger.forget(one.applied, facts=step.facts(None), backup=backup)
         keep_sequences(connection, before.sequences, steps)
         verify(connection, before, steps)
         verify_dependents(connection, before, steps, lost=False)

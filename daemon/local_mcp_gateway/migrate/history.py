@@ -40,19 +40,44 @@ CREATE TABLE IF NOT EXISTS __guard_history (
     previous_hash TEXT,
     schema_version INTEGER,
     sql TEXT,
-    down TEXT
+    down TEXT,
+    rows_touched INTEGER,
+    rehearsed_ms REAL,
+    hazards TEXT
 )"""
+LATER_COLUMNS = {
+    "schema_version": "INTEGER",
+    "rows_touched": "INTEGER",
+    "rehearsed_ms": "REAL",
+    "hazards": "TEXT",
+}
+"""What a table of an earlier version may not have."""
 HISTORY_COLUMNS = (
     "event, tag, hash, created_at, applied_at, duration_ms, backup, program_version, fingerprint,"
-    " previous_hash, schema_version, sql, down"
+    " previous_hash, schema_version, sql, down, rows_touched, rehearsed_ms, hazards"
 )
 INSERT_HISTORY = (
-    f"INSERT INTO __guard_history ({HISTORY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO __guard_history ({HISTORY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _CHANGED = (
     "Another program has changed that table; the database is unchanged. Compare it with a backup"
     " (`db backup list`), and restore that if need be."
 )
+
+
+class Facts(NamedTuple):
+    """What is known of one migration that was applied or reverted."""
+
+    duration_ms: float | None = None
+    rows_touched: int | None = None
+    """What its statements inserted, changed or deleted, without triggers and foreign-key actions."""
+    rehearsed_ms: float | None = None
+    """How long it took in the rehearsal; None without one."""
+    hazards: tuple[str, ...] | None = None
+    """The kinds of hazards that the rehearsal found; None without one."""
+
+
+UNKNOWN = Facts()
 
 
 class Recorded(NamedTuple):
@@ -73,6 +98,9 @@ class Recorded(NamedTuple):
     program_version: str | None
     fingerprint: str | None
     previous_hash: str | None
+    rows_touched: int | None
+    rehearsed_ms: float | None
+    hazards: tuple[str, ...] | None
 
 
 class StoredText(NamedTuple):
@@ -199,7 +227,7 @@ class History:
         *,
         digest: str | None = None,
         backup: str | None = None,
-        duration_ms: float | None = None,
+        facts: Facts = UNKNOWN,
         previous_hash: str | None = None,
         recorded: tuple[str | None, int | None] = (None, None),
     ) -> int | None:
@@ -208,7 +236,7 @@ class History:
             migration,
             digest=digest,
             backup=backup,
-            duration_ms=duration_ms,
+            facts=facts,
             previous_hash=previous_hash,
             recorded=recorded,
         )
@@ -228,7 +256,7 @@ class History:
         digest: str | None = None,
         backup: str | None,
         at: str | None = None,
-        duration_ms: float | None = None,
+        facts: Facts = UNKNOWN,
         previous_hash: str | None = None,
         recorded: tuple[str | None, int | None] = (None, None),
     ) -> tuple[object, ...]:
@@ -241,8 +269,10 @@ class History:
         fingerprint, version = recorded
         # Named after its database, whose name need not be UTF-8.
         backup = backup and backup.encode(errors="backslashreplace").decode()
-        facts = (at or iso(), duration_ms, backup, self._program_version)
-        return (event, *about, *facts, fingerprint, previous_hash, version, *texts)
+        done = (at or iso(), facts.duration_ms, backup, self._program_version)
+        hazards = None if facts.hazards is None else ", ".join(facts.hazards)
+        found = (facts.rows_touched, facts.rehearsed_ms, hazards)
+        return (event, *about, *done, fingerprint, previous_hash, version, *texts, *found)
 
     def _tables(self) -> frozenset[str]:
         """Return which of the two tables this database has."""

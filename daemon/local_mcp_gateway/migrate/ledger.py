@@ -18,6 +18,8 @@ from local_mcp_gateway.migrate.history import (
     GUARD_TABLES,
     HISTORY_COLUMNS,
     INSERT_HISTORY,
+    LATER_COLUMNS,
+    Facts,
     History,
     Recorded,
     named_refusal,
@@ -49,9 +51,9 @@ CREATE TABLE IF NOT EXISTS "__drizzle_migrations" (
 )"""
 _REQUIRED = {
     "__drizzle_migrations": {"hash", "created_at"},
-    "__guard_history": {*HISTORY_COLUMNS.split(", "), "id"} - {"schema_version"},
+    "__guard_history": {*HISTORY_COLUMNS.split(", "), "id"} - {*LATER_COLUMNS},
 }
-"""Columns without which a table of ours is another one; early versions had no schema_version."""
+"""Columns without which a table of ours is another one."""
 
 
 class Applied(NamedTuple):
@@ -141,17 +143,19 @@ class Ledger(History):
         self.connection.execute(_CREATE_V1_LEDGER if is_v1 else _CREATE_LEDGER)
         self.connection.execute(CREATE_HISTORY)
         rows = self.connection.execute("PRAGMA table_info(__guard_history)")
-        if "schema_version" not in {row[1] for row in rows}:  # made by an early version
-            self.connection.execute("ALTER TABLE __guard_history ADD COLUMN schema_version INTEGER")
+        found = {row[1] for row in rows}
+        for column, kind in LATER_COLUMNS.items():
+            if column not in found:
+                self.connection.execute(f"ALTER TABLE __guard_history ADD COLUMN {column} {kind}")
 
     def record(
         self,
-        applied: Sequence[tuple[Migration, float | None]],
+        applied: Sequence[tuple[Migration, Facts]],
         *,
         event: str = "applied",
         backup: str | None = None,
     ) -> None:
-        """Record migrations as applied, in order, with the milliseconds that each took if known."""
+        """Record migrations as applied, in order, with what is known of each."""
         now = iso()
         with named_refusal("__drizzle_migrations"):
             if self._is_v1():
@@ -172,8 +176,8 @@ class Ledger(History):
         written = [(m.hash, m.when) for m, _ in applied]
         require_as_written("__drizzle_migrations", found[::-1], written)
         rows = [
-            self._history_row(event, migration, backup=backup, at=now, duration_ms=spent)
-            for migration, spent in applied
+            self._history_row(event, migration, backup=backup, at=now, facts=facts)
+            for migration, facts in applied
         ]
         with named_refusal("__guard_history"):
             self.connection.executemany(INSERT_HISTORY, rows)
@@ -183,15 +187,13 @@ class Ledger(History):
         ).fetchall()
         require_as_written("__guard_history", found[::-1], rows)
 
-    def forget(
-        self, applied: AppliedMigration, *, duration_ms: float | None, backup: str | None = None
-    ) -> None:
+    def forget(self, applied: AppliedMigration, *, facts: Facts, backup: str | None = None) -> None:
         """Remove a reverted migration from the ledger and record it in the history."""
         taken = self.connection.execute(
             f"DELETE FROM __drizzle_migrations WHERE {_ROW}", (applied.hash, applied.created_at)
         )
         _require_row(taken, applied.tag)
-        self._insert("reverted", applied.migration, backup=backup, duration_ms=duration_ms)
+        self._insert("reverted", applied.migration, backup=backup, facts=facts)
 
     def accept(self, edited: Edited, *, event: str) -> None:
         """Store an edited file's hash in the ledger, and its text and the old hash in the history."""
@@ -217,11 +219,18 @@ class Ledger(History):
     def events(self) -> tuple[Recorded, ...]:
         """Return everything that happened to this database, oldest first."""
         self.require_own_tables()
-        rows = self._history(
-            "SELECT event, tag, hash, created_at, applied_at, duration_ms, backup, program_version,"
-            " fingerprint, previous_hash FROM __guard_history ORDER BY id"
+        there = {row[1] for row in self.connection.execute("PRAGMA table_info(__guard_history)")}
+        columns = ", ".join(
+            name if name in there else f"NULL AS {name}" for name in Recorded._fields
         )
-        return tuple(map(Recorded._make, rows))
+        rows = self._history(f"SELECT {columns} FROM __guard_history ORDER BY id")
+        # No kind is the empty text, which says that none was found.
+        return tuple(
+            Recorded._make(
+                (*row, None if hazards is None else tuple(filter(None, hazards.split(", "))))
+            )
+            for *row, hazards in rows
+        )
 
     def require_own_tables(self) -> None:
         """Raise HistoryRefused if something else has the name of one of the tables, or a trigger is on one."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.errors import HistoryRefused, NotAdopted, ProblemCode, UsageProblem
 from local_mcp_gateway.migrate.folder import read_folder
 from local_mcp_gateway.migrate.folder_edits import plan_renumber, renumber
+from local_mcp_gateway.migrate.history import UNKNOWN
 from local_mcp_gateway.migrate.original import find_original
 from local_mcp_gateway.migrate.plan import Plan, find_drift
 from local_mcp_gateway.migrate.replay import differences_from, find_point
@@ -266,7 +267,7 @@ class Repair:
     def _record(self, migrations: Sequence[Migration], event: str) -> None:
         ledger = self._ledger
         ledger.ensure(is_v1=self._folder.is_v1)
-        ledger.record([(migration, None) for migration in migrations], event=event)
+        ledger.record([(migration, UNKNOWN) for migration in migrations], event=event)
         if migrations:
             ledger.record_fingerprint(ledger.fingerprint())
         self.recorded = True

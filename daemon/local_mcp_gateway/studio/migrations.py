@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 SHOWN: Final = 40
 """How many past entries a page has."""
 LONGEST_SQL: Final = 20_000
-"""How many characters of a migration a list shows."""
+"""How many characters of a pending migration the time line shows."""
+LONGEST_PAST: Final = 2_000
+"""How many of one that is applied."""
 LONGEST_FILE: Final = 1_000_000
 """How many characters its own page shows."""
 LEDGER: Final = {"__drizzle_migrations": "*", "__guard_history": "count(*), max(id)"}
@@ -88,9 +90,10 @@ class Past:
     at: object
     facts: tuple[str, ...]
     backup: str | None = None
-    sql: str | None = None
+    sql: str = ""
     tag: str | None = None
     chip: str = "ok"
+    hazards: tuple[str, ...] = ()
 
 
 class Standings:
@@ -168,18 +171,24 @@ def past(powers: Powers, status: Status) -> list[Past]:
         facts = [counted(len(entry.migration.statements), "statement")]
         if entry.duration_ms is not None:
             facts.insert(0, duration(entry.duration_ms))
-        if known is not None and known.program_version:
-            facts.append(f"by {known.program_version}")
         if known is None:
             facts.append("recorded by Drizzle")
+        else:
+            if known.rows_touched is not None:
+                facts.append(f"{counted(known.rows_touched, 'row')} touched")
+            if known.rehearsed_ms is not None:
+                facts.append(f"rehearsed in {duration(known.rehearsed_ms)}")
+            if known.program_version:
+                facts.append(f"by {known.program_version}")
         when = entry.applied_at or entry.created_at
         made = Past(
             entry.tag,
             when,
             tuple(facts),
             known.backup if known else None,
-            entry.migration.sql[:LONGEST_SQL],
+            entry.migration.sql,
             entry.tag,
+            hazards=(known.hazards or ()) if known else (),
         )
         found.append((str(entry.applied_at or ""), at, made))
     for at, event in enumerate(recorded):
@@ -214,6 +223,7 @@ async def show(visit: Visit) -> Response:
         past=history if whole else history[:SHOWN],
         left=0 if whole else max(0, len(history) - SHOWN),
         longest=LONGEST_SQL,
+        longest_past=LONGEST_PAST,
         watched=watched,
         refused=await visit.ask("dev.problem") if watched else None,
         rehearsal=visit.studio.rehearsal_of(_pending_key(now)),
