@@ -29,7 +29,7 @@ from local_mcp_gateway.migrate.statements import (
     split,
     unwrap_transaction,
 )
-from local_mcp_gateway.sql import first_words, renamed
+from local_mcp_gateway.sql import first_words, quote, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +81,8 @@ class Step(NamedTuple):
     """What the file accepts, as `Directives.accept` has it."""
     texts: tuple[str, ...] = ()
     """The statements that ran; an ALTER COLUMN of libSQL as its rebuild."""
+    ending: tuple[str, ...] = ()
+    """What else was done at its end, as statements that could stand there: ON DELETE, and the state reset."""
     passed_over: tuple[str, ...] = ()
     """The PRAGMAs that had no effect, since the guard decides them or it was so already."""
     rows_touched: int | None = None
@@ -277,7 +279,7 @@ def run_migration(
     if actions is not None:
         _take(actions, migration, authorizer, down=down is not None)
     authorizer.off = True
-    restore_state(connection, authorizer)
+    reset = restore_state(connection, authorizer)
     authorizer.off = False
     return Step(
         tag=migration.tag,
@@ -287,6 +289,7 @@ def run_migration(
         written=frozenset(authorizer.written),
         drops=frozenset(authorizer.drops),
         texts=tuple(texts),
+        ending=(*(actions.said if actions is not None else ()), *reset),
         passed_over=tuple(authorizer.passed_over),
         rows_touched=touched,
         accepts=(migration.directives if down is None else read_directives(down)).accept,
@@ -365,21 +368,28 @@ def _blamed(
     return explain_failure(told, migration, statement, authorizer.refusal, down=down)
 
 
-def restore_state(connection: sqlite3.Connection, authorizer: Authorizer) -> None:
-    """Reset what a migration changed on the connection, so that it does not affect the next one."""
+def restore_state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[str, ...]:
+    """Reset what a migration changed on the connection, so that it does not affect the next one.
+
+    Returns the statements for it that were needed.
+    """
+    ran: list[str] = []
     if authorizer.touched_state:
         for name in ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers"):
-            connection.execute(f"PRAGMA {name}=OFF")
             if connection.execute(f"PRAGMA {name}").fetchone()[0]:
-                raise RuntimeError(f"PRAGMA {name} could not be switched off again")
+                ran.append(f"PRAGMA {name}=OFF")
+                connection.execute(ran[-1])
+                if connection.execute(f"PRAGMA {name}").fetchone()[0]:
+                    raise RuntimeError(f"PRAGMA {name} could not be switched off again")
         connection.execute("PRAGMA defer_foreign_keys=OFF")
     if authorizer.made_temporary:
         for kind, name in connection.execute(
             "SELECT type, name FROM sqlite_temp_schema WHERE type IN ('trigger', 'view', 'table')"
             " AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table'"
         ).fetchall():
-            quoted = name.replace('"', '""')
-            connection.execute(f'DROP {kind} IF EXISTS temp."{quoted}"')
+            ran.append(f"DROP {kind} IF EXISTS temp.{quote(name)}")
+            connection.execute(ran[-1])
+    return tuple(ran)
 
 
 def _raise_unless(

@@ -82,7 +82,7 @@ def check_folder(folder: Folder, *, prepare: Prepare | None = None) -> Checked:
         for at, migration in enumerate(folder.migrations):
             kept = [kept for text in migration.texts if (kept := kept_instead(connection, text))]
             try:
-                texts = extend(connection, migration, _QuotesWarner(warnings))
+                texts = extend(connection, migration, _QuotesWarner(warnings)).texts
             except GatewayError as error:
                 problems.append(Problem(FAILS, error.message, error.hint, migration.tag))
                 break

@@ -87,6 +87,8 @@ class ReferentialActions:
     def __init__(self, connection: sqlite3.Connection, authorizer: Authorizer) -> None:
         self.deleting: Statement | None = None
         """The first statement that deleted rows with children."""
+        self.said: list[str] = []
+        """What was done, as statements that need nothing of this module."""
         self._connection = connection
         self._authorizer = authorizer
         self._watches: list[Watch] = []
@@ -154,24 +156,23 @@ class ReferentialActions:
             ):
                 return  # its orphans stay, so the migration is refused as SQLite would have
         for reference in certain:
-            sql = self._action(watch, reference)
-            if sql is None:
+            action = self._action(reference)
+            if action is None:
                 continue
+            sql = f"{action} WHERE {_names_one_of(watch.taken, watch, reference)}"
             self._watch(self._deletes_from(sql))
             self._authorizer.writes = set()
-            self._connection.execute(sql)
+            if self._connection.execute(sql).rowcount > 0:
+                self.said.append(f"{action} WHERE {_names_none(watch, reference)}")
             default = reference.on_delete == "SET DEFAULT"  # may be a deleted value as well
             self._since |= {write for write in self._authorizer.writes if write.nested or default}
 
-    def _action(self, watch: Watch, reference: Reference) -> str | None:
-        """Return the statement for the foreign key's action, if it has one."""
-        from local_mcp_gateway.schema import read_default
-
+    def _action(self, reference: Reference) -> str | None:
+        """Return the statement for the foreign key's action up to its condition, if it has one."""
         table = f"main.{quote(reference.child)}"
-        where = f"WHERE {_names_one_of(watch.taken, watch, reference)}"
         match reference.on_delete:
             case "CASCADE":
-                return f"DELETE FROM {table} {where}"
+                return f"DELETE FROM {table}"
             case "SET NULL":
                 values = dict.fromkeys(reference.columns, "NULL")
             case "SET DEFAULT":
@@ -192,7 +193,7 @@ class ReferentialActions:
             case _:
                 return None
         sets = ", ".join(f"{quote(column)} = ({value})" for column, value in values.items())
-        return f"UPDATE {table} SET {sets} {where}"
+        return f"UPDATE {table} SET {sets}"
 
     def _is_certain(self, watch: Watch, reference: Reference) -> bool:
         """Return whether the rows that refer to a deleted key are the same as at the DELETE."""
@@ -301,3 +302,15 @@ def _names_one_of(table: str, watch: Watch, reference: Reference) -> str:
         for column, collation in zip(reference.columns, watch.collations, strict=True)
     )
     return f"({columns}) IN (SELECT * FROM {table})"
+
+
+def _names_none(watch: Watch, reference: Reference) -> str:
+    """Return the condition under which a row of the child refers to a key that is not there."""
+    child = quote(reference.child)
+    columns = [f"{child}.{quote(column)}" for column in reference.columns]
+    given = " AND ".join(f"{column} IS NOT NULL" for column in columns)
+    same = " AND ".join(
+        f"p.{quote(key)} = {column}" for key, column in zip(watch.keys, columns, strict=True)
+    )
+    parent = f"main.{quote(watch.parent)}"
+    return f"{given} AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE {same})"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import UNWATCHED, Run, open_scratch
-from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, run_migration, supervised
+from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, Step, run_migration, supervised
 from local_mcp_gateway.schema import compare, count_objects, inspect
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def replay_on(
 
 def extend(
     connection: sqlite3.Connection, migration: Migration, observer: Observer = UNOBSERVED
-) -> tuple[str, ...]:
+) -> Step:
     """Apply one more migration to a replay and return what ran; raises what it raises, rolled back."""
     if migration.directives.no_transaction:
-        return ()
+        return Step(migration.tag, 0, 0.0)
     connection.execute("BEGIN")
     with connection, supervised(connection, observer=observer) as session:
-        return run_migration(session, migration).texts
+        return run_migration(session, migration)
 
 
 @dataclass(frozen=True, slots=True)

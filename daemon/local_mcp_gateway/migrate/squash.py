@@ -46,7 +46,7 @@ from local_mcp_gateway.migrate.folder_edits import (
 )
 from local_mcp_gateway.migrate.generate import down_to_nothing, open_folder, squashed_snapshot
 from local_mcp_gateway.migrate.outcome import SEEDS, Outcome, as_statements, outcome_of
-from local_mcp_gateway.migrate.replay import replay
+from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.statements import BREAKPOINT, unwrap_transaction
 from local_mcp_gateway.schema import inspect
 from local_mcp_gateway.sql import first_words
@@ -177,7 +177,7 @@ def _find_statements(
     differs = _difference(replaced, written, old, prepare)
     if differs is None:
         return written, None
-    carried = _statements_of(replaced)
+    carried = _statements_of(replaced, prepare)
     left = _difference(replaced, carried, old, prepare)
     if left is not None:
         raise VerificationFailed(
@@ -205,13 +205,16 @@ def _difference(
     return None
 
 
-def _statements_of(migrations: Iterable[Migration]) -> list[str]:
-    return [
-        statement.text
-        for migration in migrations
-        if not migration.directives.no_transaction
-        for statement in unwrap_transaction(migration.statements)
-    ]
+def _statements_of(migrations: Iterable[Migration], prepare: Prepare | None) -> list[str]:
+    """Return every statement, and after those of a file what the guard does at its end."""
+    found: list[str] = []
+    with replay((), prepare=prepare) as connection:
+        for migration in migrations:
+            if not migration.directives.no_transaction:
+                step = extend(connection, migration)
+                found += (one.text for one in unwrap_transaction(migration.statements))
+                found += step.ending
+    return found
 
 
 def _script(statements: Iterable[str]) -> str:

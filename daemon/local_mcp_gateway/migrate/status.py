@@ -251,7 +251,7 @@ def hazards_of_pending(
                 before = None
                 continue
             before = before or inspect(memory)
-            texts = extend(memory, migration)
+            texts = extend(memory, migration).texts
             after = inspect(memory)
             hazards = hazards_of(texts, before, after)
             found[migration.tag] = kept + (rebuild_cost(hazards, reader) if reader else hazards)
