@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
 _REST_OF_LINE: Final = re.compile(r"(?:[ \t]|(?>/\*[^\n]*?\*/))*(?://[^\r\n]*)?(?=\r?\n)")
 _HEADER: Final = re.compile(r"\s*\[(?!\[)")
 _ANY_HEADER: Final = re.compile(r"\s*\[")
-_MISSING: Final = object()
+MISSING: Final = object()
 
 
 class CannotEdit(ValueError):
@@ -36,42 +36,42 @@ def set_in_json(text: str, path: Sequence[str], value: object) -> str:
     if not text.strip("\ufeff \t\r\n"):
         return json.dumps(_nested(path, value), indent=2, ensure_ascii=False) + "\n"
     before = _document(text)
-    if _at(before, path) == value:
+    if value_at(before, path) == value:
         return text
     edited = _Json(text).with_value(path, value)
-    return _checked(edited, _document(edited), _with(before, path, value))
+    return checked(edited, _document(edited), with_value(before, path, value))
 
 
 def remove_from_json(text: str, path: Sequence[str]) -> str:
     """Return the document without the member at `path`; the same text if there is none."""
     before = _document(text)
-    if _at(before, path) is _MISSING:
+    if value_at(before, path) is MISSING:
         return text
     edited = _Json(text).without(path)
-    return _checked(edited, _document(edited), _without(before, path))
+    return checked(edited, _document(edited), without_value(before, path))
 
 
 def set_in_toml(text: str, path: Sequence[str], value: object) -> str:
     """Return the document with `value` at `path`: a mapping is a table, anything else a key of one."""
     before = _toml(text)
-    if _at(before, path) == value:
+    if value_at(before, path) == value:
         return text
     if isinstance(value, Mapping):
         edited = _Toml(text).with_table(path, value)
     else:
         edited = _Toml(text).with_key(path[:-1], path[-1], _toml_value(value))
-    return _checked(edited, _toml(edited), _with(before, path, value))
+    return checked(edited, _toml(edited), with_value(before, path, value))
 
 
 def remove_from_toml(text: str, path: Sequence[str]) -> str:
     """Return the document without the table at `path`; the same text if there is none."""
     before = _toml(text)
-    if _at(before, path) is _MISSING:
+    if value_at(before, path) is MISSING:
         return text
     edited = _Toml(text).without_table(path)
-    after, expected = _toml(edited), _without(before, path)
+    after, expected = _toml(edited), without_value(before, path)
     # An empty parent that only the table's own header made is gone with it.
-    return _checked(edited, _with(after, path[:-1], _at(expected, path[:-1])), expected)
+    return checked(edited, with_value(after, path[:-1], value_at(expected, path[:-1])), expected)
 
 
 def _document(text: str) -> dict[str, Any]:
@@ -91,7 +91,8 @@ def _toml(text: str) -> dict[str, Any]:
         raise CannotEdit(f"it is not valid TOML ({error})") from None
 
 
-def _checked(edited: str, after: object, expected: object) -> str:
+def checked(edited: str, after: object, expected: object) -> str:
+    """Return the edited text; raises CannotEdit if it says something else than the edit should make."""
     if after != expected:
         raise CannotEdit("it is written in a form that this program does not know")
     return edited
@@ -103,15 +104,17 @@ def _nested(path: Sequence[str], value: object) -> object:
     return value
 
 
-def _at(document: object, path: Sequence[str]) -> object:
+def value_at(document: object, path: Sequence[str]) -> object:
+    """Return what is at `path`, or MISSING."""
     for key in path:
         if not isinstance(document, dict) or key not in document:
-            return _MISSING
+            return MISSING
         document = document[key]
     return document
 
 
-def _with(document: dict[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+def with_value(document: dict[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
+    """Return a copy with `value` at `path`; raises CannotEdit if something else is on the way."""
     changed = copy.deepcopy(document)
     holder = changed
     for key in path[:-1]:
@@ -123,9 +126,10 @@ def _with(document: dict[str, Any], path: Sequence[str], value: object) -> dict[
     return changed
 
 
-def _without(document: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+def without_value(document: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """Return a copy without the member at `path`, which is there."""
     changed = copy.deepcopy(document)
-    holder = _at(changed, path[:-1])
+    holder = value_at(changed, path[:-1])
     assert isinstance(holder, dict), "the member is there"
     del holder[path[-1]]
     return changed

@@ -234,3 +234,26 @@ def test_an_address_without_a_registry_is_told(place: Place, url: str, sentence:
     assert done.code in (1, 2)
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_a_client_limits_is_taken_over(shipped: Place) -> None:
+    place = shipped
+    (place.root / "vars").write_text("TOKEN=from-the-file\n")
+    entry = {
+        "command": "x",
+        "timeout": 90,
+        "disabledTools": ["delete", "drop"],
+        "envFile": str(place.root / "vars"),
+    }
+    (place.root / "mcp.json").write_text(json.dumps({"mcpServers": {"one": entry}}))
+    done = place.run("server", "import", "mcp.json", "--profile", "work")
+    assert "a call may take 90 s, as in the file" in done.stdout
+    assert "hidden, as in the file: delete, drop" in done.stdout
+    shown = place.run("server", "show", "one", "--json", "--secrets").json()
+    assert shown["timeout_s"] == 90
+    assert shown["env"]["TOKEN"] == f"${{envFile:{place.root / 'vars'}#TOKEN}}"
+    tools = place.run("profile", "show", "work", "--json").json()["tools"]
+    assert [(tool["tool"], tool["enabled"]) for tool in tools] == [
+        ("delete", False),
+        ("drop", False),
+    ]

@@ -62,7 +62,7 @@ def connect(
     """Write this gateway into the file of a CLIENT; without one show the lines to paste.
 
     CLIENT is claude-code, claude-desktop, cursor, vscode, windsurf, zed, codex, gemini, cline, roo, lmstudio,
-    copilot, amazon-q or kiro.
+    copilot, amazon-q, kiro, goose, continue or opencode.
 
     The change is shown first. Other entries and comments stay as they are, and the file as it was is kept
     next to it: `--undo` puts it back.

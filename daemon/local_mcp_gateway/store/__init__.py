@@ -71,7 +71,12 @@ if TYPE_CHECKING:
         save_sign_in,
         set_sign_in_values,
     )
-    from local_mcp_gateway.store.variables import VARIABLE, expand_variables, find_variables
+    from local_mcp_gateway.store.variables import (
+        VARIABLE,
+        expand_variables,
+        find_variables,
+        read_env_file,
+    )
 else:
     __getattr__ = exports(
         __name__,
@@ -141,7 +146,7 @@ else:
             "save_sign_in",
             "set_sign_in_values",
         ),
-        variables=("VARIABLE", "expand_variables", "find_variables"),
+        variables=("VARIABLE", "expand_variables", "find_variables", "read_env_file"),
     )
 
 __all__ = [
@@ -198,6 +203,7 @@ __all__ = [
     "new_token",
     "open_value",
     "opened_server",
+    "read_env_file",
     "remove_token",
     "save_audit",
     "save_calls",

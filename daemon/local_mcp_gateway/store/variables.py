@@ -2,7 +2,8 @@
 
 The reference is what is stored, so a token that a client's file names stays in the environment. It is
 looked up in the server's own `env`, then in the environment of the gateway. `${file:PATH}` is the text of
-a file, without the line end at its end. `$${VAR}` is the text itself.
+a file, without the line end at its end; `${envFile:PATH#VAR}` a value of one with `VAR=value` lines. `$${VAR}`
+is the text itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ VARIABLE = re.compile(
 """`${VAR}`, `${VAR:-default}`, `${env:VAR}`, `${input:id}`, `${file:PATH}`; what a shell computes is not among them."""
 _NOT_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 _NOT_IN_HOST = re.compile(r"[\\{}<>|^`\"]")
+_LINE_OF_ENV = re.compile(
+    r"""^[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*=[ \t]*"""
+    r"""(?:("(?:\\.|[^"\\])*"|'[^']*'|`[^`]*`)|([^#\r\n]*))""",
+    re.MULTILINE,
+)
 _KNOWN = {None, "env", "input"}
 
 
@@ -110,6 +116,8 @@ def _value(
         return match.group()[1:]
     if source == "file":
         value: str | None = _text_of(server, there)
+    elif source == "envFile":
+        value = _value_in_file(server, there)
     else:
         value = lookup.get(there or name, default) if source in _KNOWN else default
     if value is None:
@@ -122,20 +130,54 @@ def _value(
     return value
 
 
+def read_env_file(file: str) -> dict[str, str]:
+    """Return the variables of a file of `NAME=value` lines; raises ValueError with the reason if there is none.
+
+    As editors read their `envFile`: quotes are taken off, and `#` begins a comment.
+    """
+    found: dict[str, str] = {}
+    for name, quoted, plain in _LINE_OF_ENV.findall(_read(file)):
+        text = quoted[1:-1] if quoted else plain.strip()
+        if quoted.startswith('"'):
+            text = text.replace("\\n", "\n").replace("\\r", "\r").replace('\\"', '"')
+        found[name] = text
+    return found
+
+
 def _text_of(server: ServerDefinition, file: str) -> str:
+    try:
+        return _read(file).rstrip("\r\n")
+    except ValueError as reason:
+        raise _unreadable(server, file, reason) from None
+
+
+def _value_in_file(server: ServerDefinition, place: str) -> str | None:
+    file, _, name = place.rpartition("#")
+    try:
+        return read_env_file(file).get(name)
+    except ValueError as reason:
+        raise _unreadable(server, file, reason) from None
+
+
+def _unreadable(server: ServerDefinition, file: str, reason: ValueError) -> UsageProblem:
+    return UsageProblem(
+        f"The file {file} that server {server.name!r} names cannot be read: {reason}.",
+        hint="Let the user of the gateway read it, and `reload`.",
+    )
+
+
+def _read(file: str) -> str:
+    """Return the text of a file; raises ValueError with the reason if there is none."""
     reason: str | None
     try:
-        return read_given(Path(file).expanduser()).decode().rstrip("\r\n")
+        return read_given(Path(file).expanduser()).decode("utf-8-sig")
     except OSError as error:
         reason = error.strerror
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except RuntimeError:  # of `expanduser`
         reason = "there is no such home folder"
-    raise UsageProblem(
-        f"The file {file} that server {server.name!r} names cannot be read: {reason}.",
-        hint="Let the user of the gateway read it, and `reload`.",
-    )
+    raise ValueError(reason)
 
 
 def _texts(server: ServerDefinition) -> tuple[str, ...]:

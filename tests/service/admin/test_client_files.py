@@ -165,8 +165,8 @@ def test_a_bad_entry_is_left_out_with_its_reason_and_costs_no_other(
 
 
 def test_what_has_no_place_here_is_named() -> None:
-    found = only({**TIME, "envFile": ".env", "timeout": 60, "alwaysAllow": ["x"]})
-    assert found.notes == ("not taken over: envFile, timeout",)
+    found = only({**TIME, "headersHelper": "x", "sandbox": {}, "alwaysAllow": ["x"]})
+    assert found.notes == ("not taken over: headersHelper, sandbox",)
     assert only({"command": "x", "args": ["${input:key}"], "env": {"A": "{env:B}"}}).notes == (
         "filled in when it starts: ${input:key}, ${B}",
     )

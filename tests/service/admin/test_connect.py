@@ -145,6 +145,64 @@ def test_a_file_that_cannot_be_edited_safely_is_refused_in_one_sentence(
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize("name", CLIENTS)
+def test_with_a_token_each_client_starts_the_bridge_which_reads_it(
+    name: str, tmp_path: Path
+) -> None:
+    client = CLIENTS[name]
+    file = file_of(client, tmp_path)
+    plan_connect(client, file, "other", URL, tmp_path / "token").write()
+    (entry,) = read_entries(parse_client_file(file.read_bytes(), file.name))
+    assert entry.server is not None
+    assert (entry.name, entry.server.kind) == ("other", "stdio")
+    assert entry.server.args[-2:] == ("--token-file", str(tmp_path / "token"))
+    assert list(connected(tmp_path, HERE)) == [client.title]
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", ("mcp", "servers")),
+        ('{"mcp": {}}', ("mcp", "servers")),
+        ('{"mcp": {"servers": {"a": {"type": "local", "command": ["x"]}}}}', ("mcp", "servers")),
+        ('{"mcp": {"a": {"type": "local", "command": ["x"]}}}', ("mcp",)),
+    ],
+)
+def test_opencode_gets_the_form_that_its_file_has(
+    text: str, where: tuple[str, ...], tmp_path: Path
+) -> None:
+    file, client = tmp_path / "opencode.jsonc", CLIENTS["opencode"]
+    file.write_text(text)
+    plan_connect(client, file, NAME, URL).write()
+    found = json.loads(file.read_text())
+    for key in (*where, NAME):
+        found = found[key]
+    assert found == {"type": "remote", "url": URL}
+    plan_undo(client, file, NAME).write()
+    assert file.read_text() == text
+
+
+def test_goose_gets_an_extension_that_knows_its_name(tmp_path: Path) -> None:
+    file, client = tmp_path / "config.yaml", CLIENTS["goose"]
+    text = (
+        "GOOSE_MODEL: x # mine\nextensions:\n  developer:\n    enabled: true\n    type: builtin\n"
+    )
+    file.write_text(text)
+    plan_connect(client, file, "work", URL).write()
+    found = parse_client_file(file.read_bytes(), file.name)
+    assert isinstance(found, dict)
+    assert found["extensions"]["work"] == {
+        "name": "work",
+        "type": "streamable_http",
+        "uri": URL,
+        "enabled": True,
+        "description": "The servers behind Local MCP Gateway",
+    }
+    assert file.read_text().startswith(text)
+    plan_undo(client, file, "work").write()
+    assert file.read_text() == text
+
+
 def test_the_lines_to_paste_are_what_the_files_get() -> None:
     lines = [line.strip() for line in client_lines(URL)]
     pasted = {

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -27,12 +27,14 @@ from local_mcp_gateway.service.admin.client_files import (
     parse_client_file,
     read_entries,
 )
+from local_mcp_gateway.service.admin.yaml_edit import remove_from_yaml, set_in_yaml
 from local_mcp_gateway.text_edit import (
     CannotEdit,
     remove_from_json,
     remove_from_toml,
     set_in_json,
     set_in_toml,
+    value_at,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +46,13 @@ BACKUP: Final = ".before-local-mcp-gateway"
 PRIVATE_FILE: Final = 0o600
 
 
+_Entry = Mapping[str, object]
+
+
+def _command(command: str, args: Sequence[str]) -> _Entry:
+    return {"command": command, "args": args}
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """How one client wants its servers to be written."""
@@ -52,38 +61,55 @@ class Client:
     """As in `PLACES`."""
     holder: str
     """The member of its file that holds the servers."""
-    entry: Callable[[str], Mapping[str, object]]
+    entry: Callable[[str], _Entry]
     """From the URL of a profile to the entry."""
     then: str = "Restart it."
-    of_command: Mapping[str, object] = field(default_factory=dict)
-    """What an entry with a command has next to it."""
+    started: Callable[[str, Sequence[str]], _Entry] = _command
+    """From a program and its arguments to the entry."""
+    file: str | None = None
+    """Where it is written, from the home folder; None: one of `PLACES`."""
+    named: bool = False
+    """Whether an entry says its name, too."""
+    newer: str | None = None
+    """The member of the holder that has the servers instead, unless the file has some of old."""
 
-    def entry_with(self, url: str, token_file: Path | None) -> Mapping[str, object]:
+    def entry_with(self, url: str, name: str, token_file: Path | None) -> _Entry:
         """Return the entry; with a token it is the bridge, which reads it where it lies."""
         if token_file is None:
-            return self.entry(url)
-        return {**self.of_command, **_bridge(url, "--token-file", str(token_file))}
+            entry = self.entry(url)
+        else:
+            entry = self.started(*_bridge(url, "--token-file", str(token_file)))
+        return {"name": name, **entry} if self.named else entry
+
+    def path_to(self, document: object, name: str) -> tuple[str, ...]:
+        """Return where the entry of that name is, or belongs, in the client's document."""
+        held = document.get(self.holder) if isinstance(document, dict) else None
+        if self.newer and (not isinstance(held, dict) or not held or self.newer in held):
+            return self.holder, self.newer, name
+        return self.holder, name
 
 
-def _typed(kind: str) -> Callable[[str], Mapping[str, object]]:
+def _typed(kind: str) -> Callable[[str], _Entry]:
     return lambda url: {"type": kind, "url": url}
 
 
-def _url(url: str) -> Mapping[str, object]:
+def _url(url: str) -> _Entry:
     return {"url": url}
 
 
-def _bridge(url: str, *more: str) -> Mapping[str, object]:
+def _bridge(url: str, *more: str) -> tuple[str, Sequence[str]]:
+    """Return the program that speaks stdio to a client, and its arguments."""
     command, *words = this_command()
     base, _, profile = url.partition("/mcp")
     profile = profile.strip("/")
     chosen = ["--profile", profile] if profile else []
-    return {"command": command, "args": [*words, "stdio", "--url", base, *chosen, *more]}
+    return command, [*words, "stdio", "--url", base, *chosen, *more]
 
 
+_GOOSE: Final = {"enabled": True, "description": "The servers behind Local MCP Gateway"}
 CLIENTS: Final[Mapping[str, Client]] = {
     "claude-code": Client("Claude Code", "mcpServers", _typed("http")),
-    "claude-desktop": Client("Claude Desktop", "mcpServers", _bridge),
+    "claude-desktop": Client("Claude Desktop", "mcpServers", lambda url: _command(*_bridge(url))),
     "cursor": Client("Cursor", "mcpServers", _url),
     "vscode": Client("VS Code", "servers", _typed("http"), "It reads the file on save."),
     "windsurf": Client("Windsurf", "mcpServers", lambda url: {"serverUrl": url}),
@@ -94,9 +120,17 @@ CLIENTS: Final[Mapping[str, Client]] = {
     "roo": Client("Roo Code", "mcpServers", _typed("streamable-http")),
     "lmstudio": Client("LM Studio", "mcpServers", _url),
     "copilot": Client("Copilot CLI", "mcpServers", lambda url: {**_typed("http")(url), "tools": ["*"]},
-                      of_command={"type": "local", "tools": ["*"]}),
+                      started=lambda *words: {"type": "local", "tools": ["*"], **_command(*words)}),
     "amazon-q": Client("Amazon Q", "mcpServers", _typed("http")),
     "kiro": Client("Kiro", "mcpServers", _url, "It reads the file on save."),
+    "goose": Client(
+        "Goose", "extensions", lambda url: {"type": "streamable_http", "uri": url, **_GOOSE},
+        started=lambda cmd, args: {"type": "stdio", "cmd": cmd, "args": args, **_GOOSE}, named=True,
+    ),
+    "continue": Client("Continue", "mcpServers", _typed("http"), "It is there in agent mode.",
+                       file=".continue/mcpServers/local-mcp-gateway.json"),
+    "opencode": Client("opencode", "mcp", _typed("remote"), newer="servers",
+                       started=lambda cmd, args: {"type": "local", "command": [cmd, *args]}),
 }  # fmt: skip
 """By the name that `connect` takes."""
 _SHOWN: Final = ("vscode", "gemini", "cursor", "zed", "windsurf", "codex", "claude-desktop")
@@ -152,6 +186,8 @@ def greet(url: str, profiles: Sequence[str]) -> None:
 
 def file_of(client: Client, home: Path) -> Path:
     """Return the client's file: the one that is there, else where it would be on this system."""
+    if client.file is not None:
+        return home / client.file
     places = [place for place in PLACES[client.title] if Path(place).name != "settings.json"]
     places = places or list(PLACES[client.title])
     present = next((home / place for place in places if (home / place).exists()), None)
@@ -215,33 +251,33 @@ def plan_connect(
     client: Client, file: Path, name: str, url: str, token_file: Path | None = None
 ) -> Change:
     """Return the change that makes a client use `url`; raises UsageProblem for a file that it cannot edit."""
-    entry = client.entry_with(url, token_file)
+    entry = client.entry_with(url, name, token_file)
     file = file.resolve()
     before = _read(file)
-    after = _edited(file, before or "", (client.holder, name), entry)
+    path = client.path_to(_parsed(before, file), name)
+    after = _edited(file, before or "", path, entry)
     change = Change(file, before, after)
-    keep = before if before is not None and not _is_kept(change, client, name) else None
+    keep = before if before is not None and not _is_kept(change, path) else None
     return change if after == before else Change(file, before, after, keep)
 
 
-def _is_kept(change: Change, client: Client, name: str) -> bool:
+def _is_kept(change: Change, path: Sequence[str]) -> bool:
     """Tell whether the backup is of this file before its entry was made."""
-    return (
-        change.backup_file.exists() and _entry(change.before, change.file, client, name) is not None
-    )
+    return change.backup_file.exists() and _entry(change.before, change.file, path) is not None
 
 
 def plan_undo(client: Client, file: Path, name: str) -> Change:
     """Return the change that takes back a `plan_connect`; raises UsageProblem for a file that it cannot edit."""
     file = file.resolve()
-    before, path = _read(file), (client.holder, name)
-    found = _entry(before, file, client, name)
+    before = _read(file)
+    path = client.path_to(_parsed(before, file), name)
+    found = _entry(before, file, path)
     if before is None or found is None:
         return Change(file, before, before)
     earlier = _read(Change(file, None, None).backup_file)
     if _edited(file, earlier or "", path, found) == before:
         return Change(file, before, earlier, undoes=True)
-    replaced = _entry(earlier, file, client, name)
+    replaced = _entry(earlier, file, path)
     after = (
         _removed(file, before, path) if replaced is None else _edited(file, before, path, replaced)
     )
@@ -257,10 +293,19 @@ def connected(home: Path, address: OwnAddress) -> Iterator[str]:
                 yield title
 
 
+_EDITS: Final[Mapping[str, tuple[Callable[..., str], Callable[..., str]]]] = {
+    ".json": (set_in_json, remove_from_json),
+    ".toml": (set_in_toml, remove_from_toml),
+    ".yaml": (set_in_yaml, remove_from_yaml),
+    ".yml": (set_in_yaml, remove_from_yaml),
+}
+"""By the end of a file's name, how an entry is set and removed; any other name is of a JSON file."""
+
+
 def _edited(file: Path, text: str, path: tuple[str, ...], entry: Mapping[str, object]) -> str:
-    edit = set_in_toml if file.suffix == ".toml" else set_in_json
+    put, _ = _EDITS.get(file.suffix, _EDITS[".json"])
     try:
-        return edit(text, path, entry)
+        return put(text, path, entry)
     except CannotEdit as error:
         raise UsageProblem(
             f"{file} cannot be edited safely: {error}.",
@@ -269,7 +314,7 @@ def _edited(file: Path, text: str, path: tuple[str, ...], entry: Mapping[str, ob
 
 
 def _removed(file: Path, text: str, path: tuple[str, ...]) -> str:
-    remove = remove_from_toml if file.suffix == ".toml" else remove_from_json
+    _, remove = _EDITS.get(file.suffix, _EDITS[".json"])
     try:
         return remove(text, path)
     except CannotEdit as error:
@@ -278,13 +323,16 @@ def _removed(file: Path, text: str, path: tuple[str, ...]) -> str:
         ) from None
 
 
-def _entry(text: str | None, file: Path, client: Client, name: str) -> Mapping[str, Any] | None:
-    """Return the entry of this name in a document, if there is one that can be read."""
+def _entry(text: str | None, file: Path, path: Sequence[str]) -> Mapping[str, Any] | None:
+    """Return the entry at `path` in a document, if there is one that can be read."""
+    found = value_at(_parsed(text, file), path)
+    return found if isinstance(found, dict) else None
+
+
+def _parsed(text: str | None, file: Path) -> object:
+    """Return what a document says; None if it cannot be read."""
     with suppress(ValueError):
-        document = parse_client_file((text or "").encode(), file.name)
-        found = document.get(client.holder) if isinstance(document, dict) else None
-        entry = found.get(name) if isinstance(found, dict) else None
-        return entry if isinstance(entry, dict) else None
+        return parse_client_file((text or "").encode(), file.name)
     return None
 
 

@@ -28,6 +28,7 @@ from local_mcp_gateway.store import (
     ServerDefinition,
     ServerKind,
     Share,
+    ToolSetting,
     cache,
     queries,
 )
@@ -187,6 +188,11 @@ async def import_servers(
             await queries.add_server(database, server)
         if arguments.get("profile") and found:
             await _join(database, arguments["profile"], tuple(server.name for server in found))
+            hidden = {entry.server.name: entry.hidden_tools for entry in entries if entry.server}
+            for server in new:
+                for tool in hidden[server.name]:
+                    setting = ToolSetting(server.name, tool, enabled=False)
+                    await queries.set_tool(database, arguments["profile"], setting)
     return {
         "added": [server.name for server in new],
         "kept": [server.name for server in known],
