@@ -85,10 +85,11 @@ def test_every_page_is_well_at_every_size_in_light_and_dark(
         problems += [f"{width}: {name!r} is cut off" for name in cut_off(page)]
         for theme in THEMES:
             page.emulate_media(color_scheme=theme)
+            picture = folder / f"{name}-{width}-{theme}"
             if width < LARGE:
-                page.screenshot(path=folder / f"{name}-{width}-{theme}.png", full_page=True)
-            elif theme == "light":  # the largest picture, for how the page is laid out
-                page.screenshot(path=folder / f"{name}-{width}.jpg", type="jpeg", quality=80)
+                page.screenshot(path=f"{picture}.png", full_page=True)
+            else:  # a window is enough to see how the page is laid out
+                page.screenshot(path=f"{picture}.jpg", type="jpeg", quality=80)
             if (width, theme) in CHECKED:
                 problems += [f"{width} {theme}: {found}" for found in findings(page)]
     if name == "not-there":

@@ -171,3 +171,11 @@ def test_the_schema_uses_no_rule_that_is_not_enforced() -> None:
             todo += [
                 s for k in ("items", "additionalProperties") if isinstance(s := schema.get(k), dict)
             ]
+
+
+def test_a_schema_of_fifty_objects_in_each_other_is_listed() -> None:
+    schema: dict[str, Any] = {"type": "string"}
+    for _ in range(50):
+        schema = {"type": "object", "properties": {"inner": schema}}
+    done = validated(TOOLS, tool(inputSchema=schema, outputSchema=schema))
+    assert (len(done.items), done.problems) == (1, ())

@@ -300,7 +300,7 @@ async def test_an_item_too_deep_for_clients_is_passed_over_and_told(
     if levels > item_schema.MOST_LEVELS:
         assert (shown, fault) == (
             ["wide"],
-            "tools/list: 'deep' is left out: it is nested deeper than 100 levels",
+            "tools/list: 'deep' is left out: it is nested deeper than 120 levels",
         )
     else:
         assert (shown, fault) == (["wide", "deep"], "")

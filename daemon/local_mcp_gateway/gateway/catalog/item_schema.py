@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.catalog.items import Item
 
 SCHEMA: Final = Path(__file__).with_name("item_schema.json")
-MOST_LEVELS: Final = 100
-"""Maximum nesting depth of an item. Many clients reject 128 levels, and with them the whole list."""
+MOST_LEVELS: Final = 120
+"""Maximum nesting depth of an item, two for each object of a schema. Many clients reject a message of 128
+levels, and with it the whole list."""
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
 _ESCAPED: Final = re.compile(rb'\\.(?:[^"\\]++|\\.)*+"(\s*:)?', re.DOTALL)
 """The rest of a JSON string from its first escape on; the group matches if that is a member's name."""
