@@ -174,7 +174,7 @@ def past(powers: Powers, status: Status) -> list[Past]:
         if known is None:
             facts.append("recorded by Drizzle")
         else:
-            if known.rows_touched is not None:
+            if known.rows_touched:
                 facts.append(f"{counted(known.rows_touched, 'row')} touched")
             if known.rehearsed_ms is not None:
                 facts.append(f"rehearsed in {duration(known.rehearsed_ms)}")
