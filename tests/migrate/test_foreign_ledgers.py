@@ -283,6 +283,20 @@ def test_a_ledger_with_an_unfinished_migration_is_refused(
     assert Ledger(scratch).rows() == ()
 
 
+def test_a_version_of_golang_migrate_that_is_only_a_way_back_counts(
+    tmp_path: Path, scratch: sqlite3.Connection
+) -> None:
+    path, tool = tmp_path / "m", TOOLS["golang-migrate"]
+    path.mkdir()
+    (path / "000006_later.down.sql").write_text("SELECT 1;\n")
+    for number, sql in enumerate(STEPS):
+        for name, text in tool.files(number, sql).items():
+            (path / name).write_text(text)
+    convert(path, detect(path), now_ms=1_800_000_000_000)
+    scratch.executescript(tool.table + "".join(STEPS) + tool.record(6))
+    assert adopted(path, scratch) == 6
+
+
 def test_knexs_lock_is_respected(folder_of: FolderOf, scratch: sqlite3.Connection) -> None:
     path = folder_of("Knex")
     state(scratch, TOOLS["Knex"], 2)

@@ -72,6 +72,26 @@ def test_ups_and_downs_in_files_of_their_own(tmp_path: Path) -> None:
     ]
 
 
+def test_golang_migrate_knows_a_step_by_its_version_alone(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "1_a.up.sql": "CREATE TABLE a(x);",
+            "01_other.down.sql": "DROP TABLE a;",
+            "2_b.down.sql": "DROP TABLE b;",
+            "3_c.up.sql": "CREATE TABLE c(x);",
+        },
+    )
+    convert(tmp_path, detect(tmp_path), now_ms=NOW_MS)
+    found = read_folder(tmp_path)
+    assert found.problems == ()
+    assert [(m.tag, m.texts, m.down and m.down.read_text()) for m in found.migrations] == [
+        ("1_a", ["CREATE TABLE a(x);"], "DROP TABLE a;"),
+        ("2_b", ["SELECT 1;"], "DROP TABLE b;"),
+        ("3_c", ["CREATE TABLE c(x);"], None),
+    ]
+
+
 def test_dbmates_marks_are_taken_apart(tmp_path: Path) -> None:
     write(
         tmp_path,

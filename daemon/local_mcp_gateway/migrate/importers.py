@@ -55,6 +55,7 @@ _NO_TRANSACTION = re.compile(
 _STATEMENT_END = re.compile(
     r"^(?=--[ \t]*\+(?:goose|migrate)[ \t]+StatementEnd\b)", re.MULTILINE | re.IGNORECASE
 )
+_NUMBERED_STEP = re.compile(r"(\d+)_(.*)\.(up|down)\.sql")
 _NUMBER = re.compile(r"[Vv]?(\d+)")
 _DIESELS_STAMP = re.compile(r"\A(\d{4})-(\d\d)-(\d\d)-(?=\d{6}_)")
 _DIESELS_NO_TRANSACTION = re.compile(r"^\s*run_in_transaction\s*=\s*false", re.MULTILINE)
@@ -129,6 +130,8 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
     known = folder.migrations
     names = [file.name for file in path.iterdir()]
     back = {n: of for n, of in down_files(names).items() if not n.endswith(".down.sql")}
+    alone = _downs_alone(names) if form is FolderFormat.UPDOWN else {}
+    back |= {name: of for name, of in alone.items() if of is not None}
     extra = {file.name for file in folder.unjournaled}
     files = [
         file
@@ -140,7 +143,9 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
         raise UsageProblem(
             f"There are no files in {path} that would need it.", hint="See `db status`."
         )
-    new = sorted((_read(file, form) for file in files), key=lambda file: _place_of(file, form))
+    read = [_read(file, form) for file in files]
+    read += [_without_an_up(name) for name, of in alone.items() if of is None]
+    new = sorted(read, key=lambda file: _place_of(file, form))
     entries = tuple(_entries(new, known, now_ms))
     for file in new:
         _place(path, file)
@@ -246,6 +251,22 @@ def _read(file: Path, form: FolderFormat) -> NewFile:
     )
 
 
+def _downs_alone(names: Iterable[str]) -> dict[str, str | None]:
+    """Return golang-migrate's down files without an up file of their name, and the one of their version."""
+    steps = [(match, name) for name in names if (match := _NUMBERED_STEP.fullmatch(name))]
+    ups = {int(match[1]): name for match, name in steps if match[3] == "up"}
+    return {
+        name: ups.get(int(match[1]))
+        for match, name in steps
+        if match[3] == "down" and f"{match[1]}_{match[2]}.up.sql" not in ups.values()
+    }
+
+
+def _without_an_up(name: str) -> NewFile:
+    """Return the migration of a version that has a way back only: golang-migrate applies it as nothing."""
+    return NewFile(name.removesuffix(".down.sql"), name, b"SELECT 1; -- there is only a way back\n")
+
+
 def _with_semicolons(sql: str) -> str:
     """End each statement with a semicolon: before goose's mark `StatementEnd` it needs none."""
     *marked, rest = _STATEMENT_END.split(sql.strip("\r\n") + "\n")
@@ -313,7 +334,8 @@ def _place(path: Path, file: NewFile) -> None:
     """Write the files of one migration; keep the original first."""
     if file.up is None:
         return
-    replaced = [name for name in (file.source, *file.others) if name != f"{file.tag}.sql"]
+    ours = (f"{file.tag}.sql", f"{file.tag}.down.sql")
+    replaced = [name for name in (file.source, *file.others) if name not in ours]
     for name in {file.source, *replaced}:
         _keep(path, name)
     if file.down is not None:
