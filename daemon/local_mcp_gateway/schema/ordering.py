@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from local_mcp_gateway.schema.create_table import affinity
 from local_mcp_gateway.schema.ddl import create, create_table, rebuild
 from local_mcp_gateway.schema.diff import Change, words
 from local_mcp_gateway.sql import fold, quote
@@ -16,7 +17,7 @@ from local_mcp_gateway.sql import fold, quote
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from local_mcp_gateway.schema.model import Code, Index, Schema, Table
+    from local_mcp_gateway.schema.model import Code, Column, Index, Schema, Table
 
 
 def order_statements(
@@ -185,15 +186,26 @@ def copied(old: Table, new: Table, fills: Mapping[tuple[str, str], str]) -> dict
             if given is not None:
                 values[key] = given
             continue
-        values[key] = quote(before.name)
+        values[key] = _as_new_type(before, column, strict=new.strict)
         if column.not_null and not before.not_null and given is None and column.default is not None:
             given = column.default.text
         if given is not None:
-            values[key] = f"coalesce({quote(before.name)}, {given})"
+            values[key] = f"coalesce({values[key]}, {given})"
     if not values:
         first = next(column for column in new.columns.values() if column.generated is None)
         values[first.key] = "NULL" if first.default is None else f"({first.default.text})"
     return values
+
+
+def _as_new_type(before: Column, column: Column, *, strict: bool) -> str:
+    """Return the value of a copied column: a STRICT table makes no BLOB of a value, and nothing of a BLOB.
+
+    What its text is not either, is still refused.
+    """
+    was, now = (affinity(one.type.normal) == "blob" for one in (before, column))
+    if strict and was != now and column.type.normal != "any":
+        return f"CAST({quote(before.name)} AS {'BLOB' if now else 'TEXT'})"
+    return quote(before.name)
 
 
 def parents_first(schema: Schema, keys: Collection[str]) -> list[Table]:
