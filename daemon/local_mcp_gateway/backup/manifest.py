@@ -316,12 +316,13 @@ def publish(backup: Backup, temporary: Path) -> None:
     The manifest is written and flushed first. Killed before the first rename: nothing is listed. Killed
     between the two: `clean_up` does the second. On an error neither name remains.
     """
+    listed = backup.manifest
     with _manifest_file(backup) as prepared, ExitStack() as undo:
         undo.callback(backup.path.unlink, missing_ok=True)
-        undo.callback(backup.manifest.unlink, missing_ok=True)
+        undo.callback(listed.unlink, missing_ok=True)
         temporary.rename(backup.path)
         flush(backup.path.parent)
-        prepared.rename(backup.manifest)
+        prepared.rename(listed)
         flush(backup.path.parent)
         undo.pop_all()
 

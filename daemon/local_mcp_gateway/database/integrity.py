@@ -54,7 +54,6 @@ class Probe(NamedTuple):
 
     state: Literal["new", "clean", "checked"]
     bytes: int
-    duration_ms: float
     complete: bool = True
     """False when the quick check reached its time limit without a finding."""
 
@@ -70,10 +69,9 @@ def probe(
     An empty database is new, however large its file: a first start that was killed leaves one
     behind, and the next start must behave as if it had not.
     """
-    begun = time.perf_counter()
     header, size = _header(database)
     if size == 0:
-        return Probe("new", 0, _since(begun))
+        return Probe("new", 0)
     require_own_logs(database)
     page_size = int.from_bytes(header[16:18], "big")
     pages = int.from_bytes(header[28:32], "big")
@@ -84,7 +82,7 @@ def probe(
             raise Damaged(
                 f"{database} is damaged: it is {size} bytes long, its header says {pages * page_size}."
             )
-        return Probe("clean", size, _since(begun))
+        return Probe("clean", size)
     with translated_errors(database):
         connection = open_checked(f"{uri(database)}?mode=rw")
         try:
@@ -93,8 +91,8 @@ def probe(
         finally:
             connection.close()
     if empty:
-        return Probe("new", size, _since(begun))
-    return Probe("checked", size, _since(begun), complete)
+        return Probe("new", size)
+    return Probe("checked", size, complete)
 
 
 def check_sound(
@@ -260,10 +258,6 @@ def _header(database: Path) -> tuple[bytes, int]:
     if 0 < len(header) < _HEADER_BYTES:
         raise Damaged(f"{database} is damaged: it ends within its header.", path=str(database))
     return header, status.st_size
-
-
-def _since(begun: float) -> float:
-    return (time.perf_counter() - begun) * 1000
 
 
 def row_counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -29,8 +29,8 @@ from local_mcp_gateway.backup import prune
 from local_mcp_gateway.database import no_progress, no_report, reading
 from local_mcp_gateway.errors import DriftRefused, GatewayError, HistoryRefused, MigrationFailed
 from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport
-from local_mcp_gateway.guard.transaction import exclusive, reading_backup, write_transaction
-from local_mcp_gateway.migrate import Plan, read_folder
+from local_mcp_gateway.guard.transaction import exclusive, write_transaction
+from local_mcp_gateway.migrate import Ledger, Plan, read_folder
 
 if TYPE_CHECKING:
     import os
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Progress
     from local_mcp_gateway.guard.context import Planner, State
+    from local_mcp_gateway.guard.transaction import WriteTransaction
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate import Ledger, Rehearsal
+    from local_mcp_gateway.migrate import Rehearsal
 
 
 def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
@@ -51,7 +52,7 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
         plan = _plan(context, None, None)
     else:
         with reading(context.database, locked=True) as reader:
-            plan = _plan(context, None, context.ledger(reader))
+            plan = _plan(context, None, Ledger(reader))
     context.emit(
         "guard.resolved",
         applied=len(plan.applied),
@@ -194,19 +195,18 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                         replicated=None if plan.done else replicated,
                     )
                     backups = transaction.backups
-                rehearsal = _rehearse(context, backup, plan) if backup else None
+                rehearsal = _rehearse(context, transaction, backup, plan) if backup else None
                 last = plan.batches[0].migrations[-1].tag
                 rehearsed = rehearsal.results[last] if rehearsal else None
-                with reading_backup(context, backup) as untouched:
-                    result = apply_batch(
-                        plan,
-                        transaction.ledger,
-                        context.policy,
-                        backup=backup.name if backup else None,
-                        rehearsed=rehearsed,
-                        untouched=untouched,
-                        run=context,
-                    )
+                result = apply_batch(
+                    plan,
+                    transaction.ledger,
+                    context.policy,
+                    backup=backup.name if backup else None,
+                    rehearsed=rehearsed,
+                    untouched=transaction.untouched,
+                    run=context,
+                )
                 context.emit(
                     "guard.verified",
                     fingerprint=result.fingerprint,
@@ -236,7 +236,9 @@ def _replicate(context: GuardContext, plan: Plan, *, fresh: bool) -> int | None:
     return None if fresh or replicate is None else replicate(context, plan.pending[0].tag)
 
 
-def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | None:
+def _rehearse(
+    context: GuardContext, transaction: WriteTransaction, backup: Backup, plan: Plan
+) -> Rehearsal | None:
     """Rehearse if the policy requires it, and report the findings; None if it does not.
 
     A new database has no rehearsal, and does not pay for its imports.
@@ -245,7 +247,7 @@ def _rehearse(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal | 
 
     if not rehearsal_is_due(context, plan):
         return None
-    rehearsal = rehearse_backup(context, backup, plan)
+    rehearsal = rehearse_backup(context, backup, plan, transaction.untouched)
     report_hazards(context, rehearsal, backup)
     return rehearsal
 

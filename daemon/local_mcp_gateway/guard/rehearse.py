@@ -27,7 +27,6 @@ from local_mcp_gateway.backup import (
 from local_mcp_gateway.database import kept_file, open_scratch, reading, row_counts
 from local_mcp_gateway.errors import HazardRefused, MigrationFailed
 from local_mcp_gateway.guard.guard import make_plan
-from local_mcp_gateway.guard.transaction import reading_backup
 from local_mcp_gateway.migrate import Ledger, Rehearsal
 
 if TYPE_CHECKING:
@@ -50,16 +49,21 @@ def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
     return policy.rehearse == "auto" and not plan.is_data_independent
 
 
-def rehearse_backup(context: GuardContext, backup: Backup, plan: Plan) -> Rehearsal:
+def rehearse_backup(
+    context: GuardContext,
+    backup: Backup,
+    plan: Plan,
+    untouched: Callable[[], Connection] | None = None,
+) -> Rehearsal:
     """Apply everything pending to a copy of `backup`, with the same checks; remove the copy.
 
-    Raises what the live run would raise; the live file is untouched.
+    `untouched` opens the backup itself. Raises what the live run would raise; the live file is untouched.
     """
     context.phases.begin("rehearse")
     context.progress("copy", 0, 0)
     with scratch_copy(backup) as copy:
         try:
-            rehearsal = rehearse_on(context, copy, plan, backup=backup)
+            rehearsal = rehearse_on(context, copy, plan, untouched=untouched)
         except MigrationFailed as error:
             if not plan.applied and "already exists" in error.message:
                 error.hint = (
@@ -83,17 +87,17 @@ def rehearse_on(
     copy: Path,
     plan: Plan,
     *,
-    backup: Backup | None = None,
+    untouched: Callable[[], Connection] | None = None,
     migrated: Callable[[Connection, str], None] | None = None,
     is_kept: bool = False,
 ) -> Rehearsal:
     """Apply everything pending to this file, which nobody else uses and which may be lost.
 
-    `backup`: it is a copy of that one. `migrated` is called with the tag after each migration. `is_kept`:
+    `untouched` opens what it is a copy of. `migrated` is called with the tag after each migration. `is_kept`:
     the file is to take a database's place, so it raises DiskProblem if a write was lost.
     """
     opened = kept_file(copy) if is_kept else closing(open_scratch(copy))
-    with reading_backup(context, backup) as untouched, opened as scratch:
+    with opened as scratch:
         context.policy.prepare(scratch)
         return Rehearsal.of(
             plan,

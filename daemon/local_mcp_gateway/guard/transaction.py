@@ -47,6 +47,7 @@ from local_mcp_gateway.database import (
 )
 from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, NotADatabase
 from local_mcp_gateway.formats import counted
+from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.regular_file import open_file
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ class WriteTransaction:
         self.ledger = context.ledger(connection)
         self.backups: tuple[Backup, ...] = ()
         """All that there are, newest first, once this transaction has made one of the database before it."""
+        self.untouched: Callable[[], Connection] | None = None
+        """Opens the backup that was made, which nobody writes to; most migrations remove no row, and never do."""
         self.fingerprint = ""
         """Of the schema that was committed."""
         self._closed_after = closed_after
@@ -216,10 +219,16 @@ class WriteTransaction:
             )
         others = listed[1:] if newest is not None and backup.name == newest.name else listed
         self.backups = (backup, *others)
+        self.untouched = cache(partial(self._open, backup))
         if replicated is not None:
             self.ledger.note_replicated(replicated, backup=backup.name)
         context.checkpoint()
         return backup
+
+    def _open(self, backup: Backup) -> Connection:
+        opened = self._closed_after.enter_context(closing(open_immutable(backup.path)))
+        self._context.policy.prepare(opened)
+        return opened
 
     def _is_held_by(self, backup: Backup) -> bool:
         """Return whether a backup has the live content, if the file can tell: the write lock is held."""
@@ -240,7 +249,7 @@ class WriteTransaction:
         self._context.phases.begin("commit")
         self._context.progress("durable", 0, 0)
         self.fingerprint = fingerprint or self.ledger.fingerprint()
-        with _told_as_committed(self._context):
+        with _told_as_committed():
             commit_and_compare(self.connection, self._context.database)
 
 
@@ -258,9 +267,9 @@ def write_transaction(
     first, before anything is touched. The caller is inside `exclusive`, or serves the database and has paused its own writers.
     Errors of SQLite or the system inside are translated.
     """
-    full = _check_before(context, backs_up=backs_up, damaged=damaged)
-    context.phases.begin("hold")
     with _way_out(context), translated_errors(context.database):
+        full = _check_before(context, backs_up=backs_up, damaged=damaged)
+        context.phases.begin("hold")
         if backs_up:
             require_room(context.database, context.backup_folder)
         with (
@@ -292,7 +301,7 @@ def _check_before(context: GuardContext, *, backs_up: bool, damaged: bool) -> bo
         if backs_up:
             return False
     limit_s = context.policy.quick_check_limit_s
-    with _way_out(context), reading(context.database, locked=True) as reader:
+    with reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=context)
     return full
 
@@ -345,42 +354,19 @@ def _report_backup(context: GuardContext, backup: Backup, newest: Backup | None)
     )
 
 
-@contextmanager
-def reading_backup(
-    context: GuardContext, backup: Backup | None
-) -> Iterator[Callable[[], Connection] | None]:
-    """Yield what opens the backup that was made just now, which nobody writes to; None if none was made.
-
-    Most migrations remove no row, and never open it.
-    """
-    if backup is None:
-        yield None
-        return
-    with ExitStack() as opened:
-
-        @cache
-        def reader() -> Connection:
-            connection = opened.enter_context(closing(open_immutable(backup.path)))
-            context.policy.prepare(connection)
-            return connection
-
-        yield reader
-
-
 def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction, *, full: bool) -> None:
     """Flush file and folder, and read the result back before success is reported."""
     context.phases.begin("durable")
     make_durable(context.database, serving=context.serving)
-    with _told_as_committed(context):
+    with _told_as_committed():
         _read_back(context, transaction.fingerprint, full=full)
 
 
 @contextmanager
-def _told_as_committed(context: GuardContext) -> Iterator[None]:
-    """Say of damage that is found after COMMIT that the change is committed, and name the way out."""
+def _told_as_committed() -> Iterator[None]:
+    """Say of damage that is found after COMMIT that the change is committed."""
     try:
-        with _way_out(context):
-            yield
+        yield
     except Damaged as error:
         error.message = f"The change is committed, but {error.message}"
         raise
@@ -396,6 +382,6 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
     limit_s = context.policy.quick_check_limit_s
     with reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=run)
-        if context.ledger(reader).fingerprint() != fingerprint:
+        if Ledger(reader).fingerprint() != fingerprint:
             # A stale first page is a valid database too, with the schema from before.
             raise Damaged(f"{context.database} does not read back as written: a write was lost.")
