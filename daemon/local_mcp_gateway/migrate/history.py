@@ -9,8 +9,7 @@ changed or removed, and a further row corrects a mistake.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,9 +54,6 @@ LATER_COLUMNS = {
 HISTORY_COLUMNS = (
     "event, tag, hash, created_at, applied_at, duration_ms, backup, program_version, fingerprint,"
     " previous_hash, schema_version, sql, down, rows_touched, rehearsed_ms, hazards"
-)
-INSERT_HISTORY = (
-    f"INSERT INTO __guard_history ({HISTORY_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 _CHANGED = (
     "Another program has changed that table; the database is unchanged. Compare it with a backup"
@@ -208,7 +204,8 @@ class History:
             rows = old.connection.execute(f"SELECT {names} FROM __guard_history")
             connection.executemany(f"INSERT INTO __guard_history ({names}) VALUES ({marks})", rows)
             last = old.last_event()
-        said = self._insert("rewound", backup=backup)
+        self._insert("rewound", backup=backup)
+        said = self.last_event()
         connection.execute("UPDATE __guard_history SET id = ? WHERE id = ?", (last + 1, said))
         connection.execute(
             "UPDATE __guard_history SET id = ? - id WHERE id < 0", (last + 1 - since,)
@@ -230,7 +227,7 @@ class History:
         facts: Facts = UNKNOWN,
         previous_hash: str | None = None,
         recorded: tuple[str | None, int | None] = (None, None),
-    ) -> int | None:
+    ) -> None:
         row = self._history_row(
             event,
             migration,
@@ -240,13 +237,39 @@ class History:
             previous_hash=previous_hash,
             recorded=recorded,
         )
-        with named_refusal("__guard_history"):
-            number = self.connection.execute(INSERT_HISTORY, row).lastrowid
+        self._write("__guard_history", HISTORY_COLUMNS, [row])
+
+    def _record(
+        self,
+        event: str,
+        applied: Iterable[tuple[Migration, Facts]],
+        *,
+        backup: str | None,
+        at: str,
+    ) -> None:
+        """Append what happened to each of these migrations, with what is known of it."""
+        rows = [
+            self._history_row(event, migration, backup=backup, at=at, facts=facts)
+            for migration, facts in applied
+        ]
+        self._write("__guard_history", HISTORY_COLUMNS, rows)
+
+    def _write(
+        self, table: str, columns: str, rows: Sequence[tuple[object, ...]], *, found_as: str = ""
+    ) -> None:
+        """Insert rows and read them back; `found_as`: what to select where it is not just the columns.
+
+        Raises VerificationFailed for a constraint that refuses a row: it was not we who made that.
+        """
+        marks = ",".join("?" * len(rows[0]))
+        try:
+            self.connection.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
+        except sqlite3.IntegrityError as error:
+            raise VerificationFailed(f"{table} refuses a row: {error}.", hint=_CHANGED) from error
         found = self.connection.execute(
-            f"SELECT {HISTORY_COLUMNS} FROM __guard_history WHERE id = ?", (number,)
+            f"SELECT {found_as or columns} FROM {table} ORDER BY rowid DESC LIMIT ?", (len(rows),)
         ).fetchall()
-        require_as_written("__guard_history", found, [row])
-        return number
+        require_as_written(table, found[::-1], rows)
 
     def _history_row(
         self,
@@ -265,7 +288,7 @@ class History:
         texts: tuple[object, ...] = (None, None)
         if migration is not None:
             about = (migration.tag, migration.hash, migration.when)
-            texts = (migration.sql, _text(migration.down))
+            texts = (migration.sql, _text(migration.down_file))
         fingerprint, version = recorded
         # Named after its database, whose name need not be UTF-8.
         backup = backup and backup.encode(errors="backslashreplace").decode()
@@ -338,15 +361,6 @@ class History:
         return int(self.connection.execute("PRAGMA schema_version").fetchone()[0])
 
 
-@contextmanager
-def named_refusal(table: str) -> Iterator[None]:
-    """Translate a constraint of a table that refuses a row: it was not we who made that."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        raise VerificationFailed(f"{table} refuses a row: {error}.", hint=_CHANGED) from error
-
-
 def require_as_written(
     table: str, found: Sequence[tuple[object, ...]], written: Sequence[tuple[object, ...]]
 ) -> None:
@@ -355,6 +369,6 @@ def require_as_written(
         raise VerificationFailed(f"{table} does not hold what was written to it.", hint=_CHANGED)
 
 
-def _text(path: Path | None) -> str | None:
+def _text(file: str | None) -> str | None:
     """Return the text of the down file, for the history."""
-    return path.read_bytes().decode(errors="replace") if path else None
+    return Path(file).read_bytes().decode(errors="replace") if file else None

@@ -17,12 +17,10 @@ from local_mcp_gateway.migrate.history import (
     CREATE_HISTORY,
     GUARD_TABLES,
     HISTORY_COLUMNS,
-    INSERT_HISTORY,
     LATER_COLUMNS,
     Facts,
     History,
     Recorded,
-    named_refusal,
     require_as_written,
 )
 from local_mcp_gateway.sql import quote
@@ -156,36 +154,15 @@ class Ledger(History):
         backup: str | None = None,
     ) -> None:
         """Record migrations as applied, in order, with what is known of each."""
+        if not applied:
+            return
+        columns = "hash, created_at" + (", name, applied_at" if self._is_v1() else "")
         now = iso()
-        with named_refusal("__drizzle_migrations"):
-            if self._is_v1():
-                self.connection.executemany(
-                    "INSERT INTO __drizzle_migrations (hash, created_at, name, applied_at)"
-                    " VALUES (?,?,?,?)",
-                    [(m.hash, m.when, m.tag, now) for m, _ in applied],
-                )
-            else:
-                self.connection.executemany(
-                    "INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?,?)",
-                    [(m.hash, m.when) for m, _ in applied],
-                )
-        found = self.connection.execute(
-            f"SELECT hash, {_CREATED_AT} FROM __drizzle_migrations ORDER BY rowid DESC LIMIT ?",
-            (len(applied),),
-        ).fetchall()
-        written = [(m.hash, m.when) for m, _ in applied]
-        require_as_written("__drizzle_migrations", found[::-1], written)
-        rows = [
-            self._history_row(event, migration, backup=backup, at=now, facts=facts)
-            for migration, facts in applied
-        ]
-        with named_refusal("__guard_history"):
-            self.connection.executemany(INSERT_HISTORY, rows)
-        found = self.connection.execute(
-            f"SELECT {HISTORY_COLUMNS} FROM __guard_history ORDER BY id DESC LIMIT ?",
-            (len(rows),),
-        ).fetchall()
-        require_as_written("__guard_history", found[::-1], rows)
+        count = columns.count(",") + 1
+        rows = [(m.hash, m.when, m.tag, now)[:count] for m, _ in applied]
+        found_as = columns.replace("created_at", _CREATED_AT)
+        self._write("__drizzle_migrations", columns, rows, found_as=found_as)
+        self._record(event, applied, backup=backup, at=now)
 
     def forget(self, applied: AppliedMigration, *, facts: Facts, backup: str | None = None) -> None:
         """Remove a reverted migration from the ledger and record it in the history."""
