@@ -14,7 +14,7 @@ A stop is noticed between statements and, by a progress handler, inside long one
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,9 +25,7 @@ from local_mcp_gateway.migrate.authorizer import FILE_SETTINGS, IN_MEMORY, Autho
 from local_mcp_gateway.migrate.history import Facts
 from local_mcp_gateway.migrate.statements import (
     expand_alter_column,
-    read_directives,
-    split,
-    unwrap_transaction,
+    parse,
 )
 from local_mcp_gateway.sql import first_words, quote, renamed
 
@@ -264,11 +262,14 @@ def run_migration(
     count = touched = 0
     texts: list[str] = []
     sql = migration.sql if down is None else down
+    script = migration.parsed if down is None else parse(down)
     actions = _actions(connection, authorizer, sql)
-    statements = migration.statements if down is None else split(down)
-    for statement in unwrap_transaction(statements):
+    for statement in script.to_run:
         try:
-            for part in expand_alter_column(connection, statement, authorizer):
+            parts: Sequence[Statement] = (statement,)
+            if script.alters_columns:
+                parts = expand_alter_column(connection, statement, authorizer)
+            for part in parts:
                 texts.append(part.text)
                 touched += _run_statement(session, migration, part, actions)
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
@@ -292,7 +293,7 @@ def run_migration(
         ending=(*(actions.said if actions is not None else ()), *reset),
         passed_over=tuple(authorizer.passed_over),
         rows_touched=touched,
-        accepts=(migration.directives if down is None else read_directives(down)).accept,
+        accepts=script.directives.accept,
     )
 
 

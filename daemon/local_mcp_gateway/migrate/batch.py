@@ -20,12 +20,7 @@ from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, Verifi
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
-from local_mcp_gateway.migrate.statements import (
-    accepted,
-    accepting_line,
-    may_rebuild,
-    unclosed_comment,
-)
+from local_mcp_gateway.migrate.statements import accepted, accepting_line
 from local_mcp_gateway.migrate.verify import (
     count_rows,
     keep_sequences,
@@ -85,7 +80,7 @@ def apply_batch(
     before = count_rows(connection, untouched)
     compares = not before.is_new and rehearsed is None
     rebuilds = None
-    if compares and any(may_rebuild(m.sql) for m in plan.batches[0].migrations):
+    if compares and any(m.parsed.may_rebuild for m in plan.batches[0].migrations):
         rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)
@@ -110,7 +105,7 @@ def apply_batch(
         verify_dependents(connection, before, steps)
     if rebuilds is not None:
         changes += tuple(rebuilds.changed)
-    if watch is not None:
+    if watch is not None and changes:
         watch.data_changed(changes)
     if options.requires is not None and len(plan.batches) == 1:
         options.requires(connection)
@@ -175,7 +170,7 @@ def find_kept(connection: sqlite3.Connection, statement: Statement) -> Hazard | 
 
 def find_unclosed(migration: Migration) -> MigrationFailed | None:
     """Return the refusal of a file with statements in a comment that never ends: they would not run."""
-    line = unclosed_comment(migration.sql)
+    line = migration.parsed.unclosed_comment
     if line is None:
         return None
     return MigrationFailed(
@@ -350,8 +345,8 @@ class HazardWatch(Observer):
 
     def data_changed(self, changes: tuple[DataChange, ...]) -> None:
         """Add what one transaction's comparison of rows found; it replaces the mere possibility."""
-        if changes:
-            from local_mcp_gateway.schema import Hazard, HazardKind
+        from local_mcp_gateway.schema import Hazard, HazardKind
+
         for change in changes:
             hazard = Hazard(HazardKind(change.kind), change.object, change.message)
             place = (hazard.kind, hazard.object)

@@ -26,7 +26,7 @@ from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
 from local_mcp_gateway.migrate.plan import find_drift
 from local_mcp_gateway.migrate.replay import replay, replay_on
-from local_mcp_gateway.migrate.statements import read_directives, split
+from local_mcp_gateway.migrate.statements import parse, split
 from local_mcp_gateway.migrate.verify import (
     count_rows,
     keep_sequences,
@@ -198,7 +198,7 @@ class DownPlan:
         ledger.ensure()
         rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
         rebuilds.accepts = {
-            word for one in self.reversals for word in read_directives(one.sql).accept
+            word for one in self.reversals for word in parse(one.sql).directives.accept
         }
         with supervised(connection, run, rebuilds=rebuilds) as session:
             steps = tuple(

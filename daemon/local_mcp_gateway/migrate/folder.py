@@ -36,7 +36,7 @@ from local_mcp_gateway.migrate.journal import (
 from local_mcp_gateway.regular_file import require_kind
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.migrate.statements import Directives, Statement
+    from local_mcp_gateway.migrate.statements import Directives, Script, Statement
 
 
 def gone(tag: str, name: str) -> Problem:
@@ -173,18 +173,21 @@ class Migration(_File):
         return [mark + plain.replace("\n", end) for mark in ("", _BOM) for end in ("\n", "\r\n")]
 
     @cached_property
-    def directives(self) -> Directives:
-        """Return the file's `-- guard:` directives."""
-        from local_mcp_gateway.migrate.statements import read_directives
+    def parsed(self) -> Script:
+        """Return what its file says."""
+        from local_mcp_gateway.migrate.statements import parse
 
-        return read_directives(self.sql)
+        return parse(self.sql)
 
     @cached_property
+    def directives(self) -> Directives:
+        """Return the file's `-- guard:` directives."""
+        return self.parsed.directives
+
+    @property
     def statements(self) -> tuple[Statement, ...]:
         """Return its statements, in order."""
-        from local_mcp_gateway.migrate.statements import split
-
-        return tuple(split(self.sql))
+        return self.parsed.statements
 
     @property
     def texts(self) -> list[str]:

@@ -47,7 +47,7 @@ from local_mcp_gateway.migrate.folder_edits import (
 from local_mcp_gateway.migrate.generate import down_to_nothing, open_folder, squashed_snapshot
 from local_mcp_gateway.migrate.outcome import SEEDS, Outcome, as_statements, outcome_of
 from local_mcp_gateway.migrate.replay import extend, replay
-from local_mcp_gateway.migrate.statements import BREAKPOINT, unwrap_transaction
+from local_mcp_gateway.migrate.statements import BREAKPOINT
 from local_mcp_gateway.schema import inspect
 from local_mcp_gateway.sql import first_words
 
@@ -212,7 +212,7 @@ def _statements_of(migrations: Iterable[Migration], prepare: Prepare | None) -> 
         for migration in migrations:
             if not migration.directives.no_transaction:
                 step = extend(connection, migration)
-                found += (one.text for one in unwrap_transaction(migration.statements))
+                found += (one.text for one in migration.parsed.to_run)
                 found += step.ending
     return found
 

@@ -22,7 +22,6 @@ import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.migrate.authorizer import CONNECTION_PRAGMAS
@@ -242,8 +241,7 @@ def accepting_line(kind: str, name: str) -> str:
     return f"-- guard: accept {f'{kind} {quote(name)}' if kind in NAMED else kind}"
 
 
-@lru_cache(maxsize=4)  # called for each statement of a file
-def read_directives(sql: str) -> Directives:
+def _read_directives(sql: str) -> Directives:
     """Parse the directives in the comments at the head of a file."""
     if "guard:" not in sql.lower():
         return NONE
@@ -293,3 +291,31 @@ def _names(request: str) -> list[str]:
             )
             joined = False
     return names
+
+
+class Script(NamedTuple):
+    """What a migration's file, or its down file, says; parsed once."""
+
+    statements: tuple[Statement, ...]
+    to_run: Sequence[Statement]
+    """The same without a balanced BEGIN and COMMIT."""
+    directives: Directives
+    unclosed_comment: int | None
+    """The line of a comment that never ends and has statements in it, which SQLite passes over."""
+    alters_columns: bool
+    """It may have libSQL's ALTER COLUMN."""
+    may_rebuild: bool
+    """It may put a new table in the place of an old one."""
+
+
+def parse(sql: str) -> Script:
+    """Parse a file; nothing that is wrong with it is refused here."""
+    statements = tuple(split(sql))
+    return Script(
+        statements,
+        unwrap_transaction(statements),
+        _read_directives(sql),
+        unclosed_comment(sql),
+        may_alter_column(sql),
+        may_rebuild(sql),
+    )
