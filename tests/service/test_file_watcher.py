@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
@@ -16,7 +17,12 @@ import pytest
 from watchfiles import Change, DefaultFilter
 
 from local_mcp_gateway.log import ignore
-from local_mcp_gateway.service.file_watcher import WatchSpec, changes_blocking, folder_state
+from local_mcp_gateway.service.file_watcher import (
+    WatchSpec,
+    changes,
+    changes_blocking,
+    folder_state,
+)
 from tests.harness import DEADLINE_S, Place, clean_environment
 
 
@@ -169,6 +175,19 @@ def test_a_folder_that_goes_and_comes_back_is_watched_on(tmp_path: Path) -> None
         (tmp_path / "aside").rename(folder)
         (folder / "c.sql").write_text("")
         news(seen, "c.sql")
+
+
+async def test_nothing_wakes_the_event_loop_until_something_is_saved(tmp_path: Path) -> None:
+    seen = changes(WatchSpec(tmp_path, DefaultFilter(), wake_ms=1), ignore)
+    assert await anext(seen) == set()
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.2, (tmp_path / "a.sql").write_text, "")  # after a few empty rounds
+    assert {Path(path).name for _, path in await anext(seen)} == {"a.sql"}
+    waiting = asyncio.ensure_future(anext(seen))
+    loop.call_soon(waiting.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await seen.aclose()
 
 
 def news(seen: Iterator[set[tuple[Change, str]]], name: str) -> None:

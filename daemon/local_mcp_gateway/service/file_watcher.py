@@ -14,18 +14,18 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from local_mcp_gateway.migrate import unfinished
 from local_mcp_gateway.regular_file import read_present
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator
     from pathlib import Path
 
     from watchfiles import Change
@@ -59,14 +59,25 @@ class WatchSpec:
     """The longest time until a report, which may be empty."""
 
 
-async def changes(watched: WatchSpec, emit: Emit) -> AsyncIterator[Changes]:
-    """Yield what `changes_blocking` yields. After cancellation it ends within `POLL_S`."""
+async def changes(watched: WatchSpec, emit: Emit) -> AsyncGenerator[Changes]:
+    """Yield one set once no change is missed any more, then each that is not empty.
+
+    Nothing wakes the event loop in between. After cancellation it ends within `POLL_S`.
+    """
     seen = changes_blocking(watched, emit)
     try:
+        yield await anyio.to_thread.run_sync(next, seen)
         while True:
-            yield await anyio.to_thread.run_sync(partial(next, seen))
+            yield await anyio.to_thread.run_sync(_wait, seen)
     finally:
         seen.close()
+
+
+def _wait(seen: Generator[Changes]) -> Changes:
+    """Return the next changes; the caller runs in a thread of the event loop."""
+    while not (changed := next(seen)):
+        anyio.from_thread.check_cancelled()
+    return changed
 
 
 def changes_blocking(watched: WatchSpec, emit: Emit) -> Generator[Changes]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard import GuardPolicy
     from local_mcp_gateway.log import Emit
     from local_mcp_gateway.migrate import Step
+    from local_mcp_gateway.service.file_watcher import Changes
 
 
 QUIET_MS = 5
@@ -111,8 +112,6 @@ class HotApply:
             # The first round runs in any case: from now on no save is missed.
             if not watching:
                 self._emit("dev.watching", folders=[str(self._folder)])
-            elif not changed:
-                continue
             watching = True
             # A refused text may be acceptable by now: the hint says to save it again.
             again = bool(self.problem) and any(path.endswith(".sql") for _, path in changed)
@@ -257,8 +256,8 @@ def _ms_since(start: float) -> float:
     return round((time.perf_counter() - start) * 1000, 3)
 
 
-async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
-    """Yield once when watching has begun, then after each save of one of the files (absolute, one folder)."""
+def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[Changes]:
+    """Return what yields once when watching has begun, then after each save of one of the files (absolute, one folder)."""
     names = {file.name for file in files}
     watched = WatchSpec(
         files[0].parent,
@@ -267,8 +266,4 @@ async def saves_of(files: tuple[Path, ...], emit: Emit) -> AsyncIterator[None]:
         step_ms=QUIET_MS,
         debounce_ms=MOST_MS,
     )
-    watching = False
-    async for changed in changes(watched, emit):
-        if changed or not watching:
-            watching = True
-            yield
+    return changes(watched, emit)
