@@ -22,6 +22,7 @@ from local_mcp_gateway.migrate.resolution import Resolution, resolve
 from local_mcp_gateway.migrate.verify import count_rows, keep_sequences, verify, verify_dependents
 
 FIRST_WHEN = 1_700_000_000_000
+NOW_MS = 1_800_000_000_000
 
 
 class Workshop:
@@ -160,3 +161,9 @@ def refused(
     with pytest.raises(VerificationFailed) as caught:
         verified(database, before, then, *steps)
     return caught.value
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    """Write files by their names."""
+    for name, text in files.items():
+        (folder / name).write_text(text)

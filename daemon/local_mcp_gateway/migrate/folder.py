@@ -285,7 +285,7 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
         extra, others = _without_others(extra, names)
         problems += others
     if journal_new_files and not journal.problems:
-        from local_mcp_gateway.migrate.importers import down_part_inside
+        from local_mcp_gateway.migrate.file_kinds import down_part_inside
 
         new, _, more = _read_entries(path, _new_entries(extra, migrations), names)
         more += [p for m in new if (p := down_part_inside(m.name, m.sql)) is not None]
@@ -301,7 +301,7 @@ def read_folder(path: Path, *, journal_new_files: bool = False) -> Folder:
 
 def _without_others(extra: list[str], names: set[str]) -> tuple[list[str], list[Problem]]:
     """Return the files that can be migrations, in order, and the problems of the others."""
-    from local_mcp_gateway.migrate.importers import (  # most folders have no other files
+    from local_mcp_gateway.migrate.file_kinds import (  # most folders have no other files
         down_files,
         in_order,
         not_run_here,

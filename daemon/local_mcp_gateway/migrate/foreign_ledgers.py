@@ -22,7 +22,7 @@ from hashlib import sha256, sha384
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import NotAdopted
-from local_mcp_gateway.migrate.importers import version_of
+from local_mcp_gateway.migrate.file_kinds import version_of
 
 if TYPE_CHECKING:
     import sqlite3
