@@ -11,7 +11,8 @@
 - `needs_strace`: skips where strace cannot be used.
 - `kept`: a place with two migrations applied, a row, and the backup from before the second.
 - `issuer`: a server that wants a sign-in, and issues its tokens; as it is at first for each test.
-- `in_folder`, `in_bucket`: a place for a replica, in a folder and in a running S3 store; `replica`: each of the two.
+- `in_folder`, `in_bucket`, `in_sftp`: a place for a replica, in a folder, in a running S3 store, and in a folder
+  of a running SFTP server (`sftp`); `replica`: each of the three.
 - `s3`: an S3 store (moto) as a process, empty for each test, with the bucket `bucket`.
 - `count`: a line under the test run: `count("real folders", "applied", folder.name)`.
 - `validate_json`: `validate_json("db-status", value)` checks a `--json` output against the schema in
@@ -43,6 +44,7 @@ from tests.object_store import KEYS, S3, running_s3
 
 if TYPE_CHECKING:
     from tests.replicas import Replica
+    from tests.sftp import Sftp
 
 # How long an example takes says something about the machine only.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -123,7 +125,30 @@ def in_bucket(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Replica:
     return Replica(f"s3://{bucket}/gateway", s3.endpoint)
 
 
-@pytest.fixture(params=["in_folder", pytest.param("in_bucket", marks=pytest.mark.nightly)])
+@pytest.fixture
+def sftp(tmp_path: Path) -> Iterator[Sftp]:
+    """An SFTP server as a process, with an empty folder and keys of its own."""
+    from tests.sftp import running_sftp
+
+    with running_sftp(tmp_path / "sftp") as running:
+        yield running
+
+
+@pytest.fixture
+def in_sftp(sftp: Sftp) -> Replica:
+    """A place for a replica in a folder of an SFTP server."""
+    from tests.replicas import Replica
+
+    return Replica(sftp.url, ssh_key=str(sftp.key), ssh_host_key=sftp.host_key)
+
+
+@pytest.fixture(
+    params=[
+        "in_folder",
+        pytest.param("in_bucket", marks=pytest.mark.nightly),
+        pytest.param("in_sftp", marks=pytest.mark.nightly),
+    ]
+)
 def replica(request: pytest.FixtureRequest) -> Replica:
     """A place for a replica of each kind."""
     found: Replica = request.getfixturevalue(request.param)

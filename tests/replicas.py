@@ -25,18 +25,35 @@ class Replica:
 
     url: str
     endpoint: str = ""
+    ssh_key: str = ""
+    ssh_host_key: str = ""
 
     @property
     def env(self) -> dict[str, str]:
         """Return the environment of a gateway that replicates to it."""
         found = {"LMG_REPLICA__URL": self.url}
+        if self.ssh_key:
+            found |= {
+                "LMG_REPLICA__SSH_KEY": self.ssh_key,
+                "LMG_REPLICA__SSH_HOST_KEY": self.ssh_host_key,
+            }
         if self.endpoint:
             found |= {"LMG_REPLICA__ENDPOINT": self.endpoint, **KEYS}
         return found
 
     @property
+    def settings(self) -> Settings:
+        replica = ReplicaSettings(
+            url=self.url,
+            endpoint=self.endpoint,
+            ssh_key=self.ssh_key,
+            ssh_host_key=self.ssh_host_key,
+        )
+        return Settings(replica=replica)
+
+    @property
     def target(self) -> Target:
-        return Target.of(Settings(replica=ReplicaSettings(url=self.url, endpoint=self.endpoint)))
+        return Target.of(self.settings)
 
     def rows(self, sql: str = NAMES) -> list[tuple[object, ...]]:
         """Return what a query finds in the newest state that can be restored."""

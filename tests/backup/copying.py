@@ -6,10 +6,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from obstore.store import LocalStore
 from pyrage.x25519 import Identity
 
 from local_mcp_gateway.backup import Backup, CopyStore, create_backup
+from local_mcp_gateway.service.object_store.stores import folder as folder_place
 
 KEY = Identity.generate()
 RECIPIENTS = [KEY.to_public()]
@@ -29,4 +29,4 @@ def a_backup(root: Path, *, rows: int = 10, before: str | None = None) -> Backup
 def a_store(root: Path) -> CopyStore:
     folder = root / "elsewhere"
     folder.mkdir(exist_ok=True)
-    return CopyStore(f"file://{folder}", LocalStore(folder), folder)
+    return CopyStore(f"file://{folder}", folder_place(folder))

@@ -29,8 +29,9 @@ def test_what_is_fetched_is_the_backup_byte_for_byte(tmp_path: Path) -> None:
 def test_the_manifest_is_written_last(tmp_path: Path) -> None:
     backup, store = a_backup(tmp_path), a_store(tmp_path)
     store.send(backup, origin="one", host="here", recipients=RECIPIENTS)
-    assert store.folder is not None
-    manifest, sealed = sorted(store.folder.iterdir(), key=lambda path: path.suffix != ".json")
+    manifest, sealed = sorted(
+        (tmp_path / "elsewhere").iterdir(), key=lambda path: path.suffix != ".json"
+    )
     assert sealed.stat().st_mtime_ns <= manifest.stat().st_mtime_ns
     assert json.loads(manifest.read_text())["copy"]["object"] == sealed.name
 
@@ -51,8 +52,7 @@ def test_a_stop_while_it_is_sent_leaves_nothing(tmp_path: Path) -> None:
             recipients=RECIPIENTS,
             run=Run(stop=stop, progress=stop_in_the_middle),
         )
-    assert store.folder is not None
-    assert list(store.folder.iterdir()) == []
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_backup_that_changed_is_not_sent(tmp_path: Path) -> None:
@@ -61,8 +61,7 @@ def test_a_backup_that_changed_is_not_sent(tmp_path: Path) -> None:
     backup.path.write_bytes(content[:-1] + b"!")
     with pytest.raises(BackupDamaged, match="not copied"):
         store.send(backup, origin="one", host="here", recipients=RECIPIENTS)
-    assert store.folder is not None
-    assert list(store.folder.iterdir()) == []
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_each_upload_has_an_object_of_its_own(tmp_path: Path) -> None:
@@ -88,8 +87,7 @@ def test_only_objects_of_the_origin_are_tidied_away(tmp_path: Path) -> None:
 def test_a_removed_copy_is_gone_whole(tmp_path: Path) -> None:
     backup, store = a_backup(tmp_path), a_store(tmp_path)
     store.remove(store.send(backup, origin="one", host="here", recipients=RECIPIENTS))
-    assert store.folder is not None
-    assert list(store.folder.iterdir()) == []
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_copy_that_vanished_while_it_was_read_is_no_damage(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 from tests.cli.kept import backups
 from tests.harness import DEADLINE_S, Finished, Place, clean_environment, new_place
 from tests.object_store import KEYS, S3, Line, line_to
+from tests.sftp import READ_ONLY, Sftp
 
 Said = Callable[[str, Any], None]
 
@@ -61,12 +62,25 @@ def in_s3(place: Place, endpoint: str) -> Away:
     return away(place, "s3://bucket/gateway", LMG_BACKUP__COPY_ENDPOINT=endpoint, **KEYS)
 
 
-@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.nightly)])
+@pytest.fixture
+def in_sftp(kept: Place, sftp: Sftp) -> Away:
+    keys = {"KEY": str(sftp.key), "HOST_KEY": sftp.host_key}
+    env = {f"LMG_BACKUP__COPY_SSH_{name}": value for name, value in keys.items()}
+    return away(kept, sftp.url, **env)
+
+
+@pytest.fixture(
+    params=[
+        "folder",
+        pytest.param("s3", marks=pytest.mark.nightly),
+        pytest.param("in_sftp", marks=pytest.mark.nightly),
+    ]
+)
 def either(request: pytest.FixtureRequest, kept: Place) -> Away:
-    if request.param == "folder":
-        found: Away = request.getfixturevalue("folder")
-        return found
-    return in_s3(kept, request.getfixturevalue("s3").endpoint)
+    if request.param == "s3":
+        return in_s3(kept, request.getfixturevalue("s3").endpoint)
+    found: Away = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture
@@ -533,3 +547,78 @@ def test_a_killed_restore_leaves_nothing_that_the_next_start_does_not_remove(
     assert kept.run("db", "migrate").code == 0
     left = [p.name for p in (kept.database.parent / "backups").iterdir() if "fetched" in p.name]
     assert left == []
+
+
+def test_a_backup_goes_to_an_sftp_server_and_back(in_sftp: Away, sftp: Sftp) -> None:
+    large(in_sftp.place)
+    done = in_sftp.run("db", "backup", "copy")
+    assert done.code == 0, done.stderr
+    assert done.stdout.count("copied  ") == 2
+    checked = in_sftp.run("db", "backup", "copies", "--check")
+    assert checked.code == 0, checked.stderr
+    in_sftp.place.write("DELETE FROM notes")
+    back = in_sftp.run("db", "restore", "--copy-from", in_sftp.url, "--yes")
+    assert back.code == 0, back.stderr
+    assert len(notes(in_sftp.place)) == 2
+    newest = max(sftp.folder.glob("*.age"), key=lambda file: file.stat().st_size)
+    with newest.open("r+b") as file:
+        file.seek(5000)
+        file.write(b"changed")
+    checked = in_sftp.run("db", "backup", "copies", "--check")
+    assert checked.code == 6
+
+
+def test_what_a_killed_upload_to_an_sftp_server_left_is_removed(in_sftp: Away, sftp: Sftp) -> None:
+    assert in_sftp.run("db", "backup", "copy").code == 0
+    (whole,) = sftp.folder.glob("*.age")
+    (manifest,) = sftp.folder.glob("*.json")
+    name, origin, _, _ = whole.name.rsplit(".", 3)
+    (sftp.folder / f"{name}.{origin}.01234567.age").write_bytes(b"half")
+    (sftp.folder / f"{manifest.name}.89abcdef.part").write_bytes(b"half")
+    assert in_sftp.run("db", "backup", "create").code == 0
+    assert in_sftp.run("db", "backup", "copy").code == 0
+    assert len(list(sftp.folder.iterdir())) == 4
+
+
+def test_an_sftp_server_that_does_not_take_a_copy_is_told(in_sftp: Away, sftp: Sftp) -> None:
+    sftp.stop()
+    for options, told in (((), "Connection refused."), ((READ_ONLY,), "Permission denied.")):
+        if options:
+            sftp.start(*options)
+        done = in_sftp.run("db", "backup", "copy")
+        assert done.code == 9, done.stderr
+        assert told in done.stderr
+        examined = in_sftp.run("doctor")
+        assert told in examined.stdout
+    assert list(sftp.folder.iterdir()) == []
+    wrong = in_sftp.run("db", "backup", "copy", LMG_BACKUP__COPY_SSH_HOST_KEY="ssh-ed25519 AAAA")
+    assert wrong.code == 9
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("absent", "does not exist."), ("x" * 300, "cannot be used: File name too long.")],
+)
+def test_doctor_names_a_place_that_cannot_be_used(
+    kept: Place, tmp_path: Path, name: str, told: str
+) -> None:
+    examined = kept.run("doctor", env={"LMG_BACKUP__COPY_TO": f"file://{tmp_path}/{name}"})
+    assert examined.code == 3
+    assert told in examined.stdout
+    assert "Errno" not in examined.stdout
+
+
+@pytest.mark.parametrize("setting", ["LMG_BACKUP__COPY_TO", "LMG_REPLICA__URL"])
+def test_doctor_says_what_is_missing_to_log_in_to_a_server(
+    kept: Place, sftp: Sftp, setting: str
+) -> None:
+    prefix = "LMG_BACKUP__COPY_" if "COPY" in setting else "LMG_REPLICA__"
+    env = {setting: sftp.url, f"{prefix}SSH_KEY": str(sftp.key)}
+    examined = kept.run("doctor", env=env)
+    assert examined.code == 3
+    assert "The key of 127.0.0.1 is not known." in examined.stdout
+    absent = {**env, f"{prefix}SSH_KEY": str(sftp.keys / "absent")}
+    assert "cannot be used: No such file" in kept.run("doctor", env=absent).stdout
+    known = {**env, f"{prefix}SSH_HOST_KEY": sftp.host_key}
+    assert "127.0.0.1 is not known" not in kept.run("doctor", env=known).stdout

@@ -92,7 +92,7 @@ def test_a_replica_that_fails_is_told_by_status_doctor_and_metrics(
 def test_doctor_names_a_url_that_no_start_takes(shipped: Place) -> None:
     examined = shipped.run("doctor", env={"LMG_REPLICA__URL": "sftp://host/path"})
     assert examined.code == 3
-    assert "no lease can be kept over SFTP" in examined.stdout
+    assert "without a user or a folder" in examined.stdout
 
 
 def test_without_a_url_status_says_how_to_set_one(shipped: Place) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.backup.copies import CopyStore, explain_store_error, unhurried
+    from local_mcp_gateway.backup.copies import CopyStore, unhurried
     from local_mcp_gateway.backup.copy_record import (
         Copied,
         Copy,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         remove_backups,
         retained,
     )
+    from local_mcp_gateway.backup.objects import PIECE_BYTES, Objects, Place, StoreError
     from local_mcp_gateway.backup.restore import (
         Restored,
         hold_still,
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
-        copies=("CopyStore", "explain_store_error", "unhurried"),
+        copies=("CopyStore", "unhurried"),
         copy_record=(
             "Copied",
             "Copy",
@@ -138,6 +139,7 @@ else:
             "remove_backups",
             "retained",
         ),
+        objects=("PIECE_BYTES", "Objects", "Place", "StoreError"),
         restore=(
             "Restored",
             "hold_still",
@@ -152,6 +154,7 @@ else:
 __all__ = [
     "DEFAULT_KEEP_ASIDE",
     "MARGIN_BYTES",
+    "PIECE_BYTES",
     "Backup",
     "BackupCatalog",
     "Copied",
@@ -160,8 +163,11 @@ __all__ = [
     "CopyRecord",
     "CopyStore",
     "DataLoss",
+    "Objects",
+    "Place",
     "Restored",
     "Retention",
+    "StoreError",
     "aside_path",
     "checked_hash",
     "clean_up",
@@ -171,7 +177,6 @@ __all__ = [
     "copy_online",
     "create_backup",
     "existing_folder",
-    "explain_store_error",
     "fetched_folder",
     "file_hash",
     "find_backup",

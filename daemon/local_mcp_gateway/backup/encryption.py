@@ -10,9 +10,10 @@ import hashlib
 import io
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.backup.create import Job
+from local_mcp_gateway.backup.objects import PIECE_BYTES
 from local_mcp_gateway.errors import BackupDamaged
 from local_mcp_gateway.regular_file import open_file
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from local_mcp_gateway.backup.manifest import Backup
     from local_mcp_gateway.database import Run
-
-PIECE_BYTES: Final = 1 << 20
 
 
 class Counted:

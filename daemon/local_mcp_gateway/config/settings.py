@@ -146,12 +146,19 @@ class BackupSettings:
     keep_aside: int = _key(3, "Replaced database files (of restore and reset) that are kept.")
     copy_to: str = _key(
         "",
-        "Where backups are copied off this machine, encrypted: s3://bucket/path or file:///folder; needs `[copies]`. Empty: nowhere.",
+        "Where backups are copied off this machine, encrypted: s3://bucket/path, sftp://user@host/folder or file:///folder; needs `[copies]`. Empty: nowhere.",
     )
     copy_endpoint: str = _key("", "URL of an S3 store other than Amazon's.")
     copy_region: str = _key("", "Region of the S3 bucket. Empty: $AWS_REGION, else us-east-1.")
     copy_bucket_keys: str = _key(
         "", "Keys of the bucket, sealed; `secrets bucket backup` prints the line."
+    )
+    copy_ssh_key: str = _key(
+        "", "File with the private key for SFTP. Empty: ssh's agent, else a key of ~/.ssh."
+    )
+    copy_ssh_host_key: str = _key(
+        "",
+        "Public key of the SFTP server ('ssh-ed25519 AAAA…'). Empty: ~/.ssh/known_hosts says it.",
     )
     copy_recipients: tuple[str, ...] = _key(
         (), "Public age keys (age1…) that copies are encrypted to; `db backup key` makes one."
@@ -264,13 +271,23 @@ class ReplicaSettings:
 
     url: str = _key(
         "",
-        "Where: s3://bucket/path or file:///folder; needs `pip install 'local-mcp-gateway[replica]'`. Empty: no replica.",
+        "Where: s3://bucket/path, sftp://user@host/folder or file:///folder; needs `pip install 'local-mcp-gateway[replica]'`. Empty: no replica.",
         restart=True,
     )
     endpoint: str = _key("", "URL of an S3 store other than Amazon's.", restart=True)
     region: str = _key("", "Region of the S3 bucket.", restart=True)
     bucket_keys: str = _key(
         "", "Keys of the bucket, sealed; `secrets bucket replica` prints the line.", restart=True
+    )
+    ssh_key: str = _key(
+        "",
+        "File with the private key for SFTP, without a passphrase. Empty: a key of ~/.ssh.",
+        restart=True,
+    )
+    ssh_host_key: str = _key(
+        "",
+        "Public key of the SFTP server ('ssh-ed25519 AAAA…'). Empty: ~/.ssh/known_hosts says it.",
+        restart=True,
     )
     keep_days: int = _key(30, "Days for which earlier moments can be brought back.", restart=True)
     before_migration: str = _key(
@@ -372,6 +389,16 @@ class Settings:
         if self.backup.copy_key_file:
             return _absolute(self.backup.copy_key_file)
         return _in_config_home("local-mcp-gateway-copies.key")
+
+    @property
+    def copy_ssh_key(self) -> Path | None:
+        """Return the file with the key that logs in to the SFTP server of copies; None: any of ~/.ssh."""
+        return _absolute(self.backup.copy_ssh_key) if self.backup.copy_ssh_key else None
+
+    @property
+    def replica_ssh_key(self) -> Path | None:
+        """Return the file with the key that logs in to the SFTP server of the replica; None: any of ~/.ssh."""
+        return _absolute(self.replica.ssh_key) if self.replica.ssh_key else None
 
 
 def _in_config_home(name: str) -> Path:

@@ -38,7 +38,7 @@ from local_mcp_gateway.backup import (
 from local_mcp_gateway.errors import ConfigProblem, CopyFailed, CopyKeyProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.regular_file import read_given
-from local_mcp_gateway.service.object_store import folder_of, open_store, require_endpoint
+from local_mcp_gateway.service.object_store import KINDS, Access, open_place
 from local_mcp_gateway.service.secrets import BucketKeys, Unusable, private_file
 
 if TYPE_CHECKING:
@@ -71,22 +71,19 @@ def store_of(settings: Settings, url: str = "") -> CopyStore:
     if not chosen:
         raise ConfigProblem(
             "No place for copies of backups is configured.",
-            hint="Set `[backup] copy_to` to s3://bucket/path or file:///folder, or give its URL.",
+            hint=f"Set `[backup] copy_to` to {KINDS}, or give its URL.",
             key=SETTING,
         )
     setting = "The URL" if url else SETTING
-    if (folder := folder_of(chosen, setting)) is None:
-        require_endpoint(settings.backup.copy_endpoint, "backup.copy_endpoint")
     with _installed():
-        store = open_store(
+        place = open_place(
             chosen,
             setting=setting,
-            endpoint=settings.backup.copy_endpoint,
-            region=settings.backup.copy_region,
+            access=Access.of(settings, "backup"),
             keys=BucketKeys.of(settings, "backup").variables,
             missing=CopyFailed,
         )
-    return CopyStore(chosen.rstrip("/"), store, folder)
+    return CopyStore(chosen.rstrip("/"), place)
 
 
 @contextmanager

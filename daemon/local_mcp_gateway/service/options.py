@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway import __version__
@@ -19,13 +20,12 @@ from local_mcp_gateway.database import columns_of, reading
 from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
 from local_mcp_gateway.guard import GuardPolicy, make_plan
 from local_mcp_gateway.log import rotated
-from local_mcp_gateway.service.object_store import folder_of
+from local_mcp_gateway.service.object_store import place_of
 from local_mcp_gateway.service.runtime_paths import log_path
 from local_mcp_gateway.store import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import Connection, ConnectionPool, Progress, StopEvent
@@ -170,7 +170,9 @@ def _private_files(settings: Settings) -> tuple[str, ...]:
     with suppress(ConfigProblem):
         found += (settings.tls_files or ())[1:]
     with suppress(ConfigProblem):
-        if replica := settings.replica.url and folder_of(settings.replica.url, "replica.url"):
+        found += [key for key in (settings.replica_ssh_key, settings.copy_ssh_key) if key]
+    with suppress(ConfigProblem):
+        if isinstance(replica := place_of(settings.replica.url, "replica.url"), Path):
             found.append(replica)
     return tuple(map(str, found))
 

@@ -457,10 +457,11 @@ def test_litestream_starts_where_a_bundle_of_certificates_is_named(
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("gs://bucket", "neither an S3 bucket nor a folder"),
-        ("sftp://host/path", "no lease can be kept over SFTP"),
+        ("gs://bucket", "which names no place"),
+        ("sftp://host/path", "without a user or a folder"),
+        ("sftp://ann:secret@host/path", "holds more than a user, a server and a folder"),
         ("s3://key:secret@bucket/path", "holds more than a bucket and a path"),
-        ("file://host/path", "neither an S3 bucket nor a folder"),
+        ("file://host/path", "which names no place"),
     ],
 )
 def test_a_url_that_cannot_hold_a_replica_is_refused_at_the_start(

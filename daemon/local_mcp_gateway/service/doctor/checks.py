@@ -7,20 +7,28 @@ anything but a temporary file. A check that itself fails becomes a finding.
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from local_mcp_gateway.backup import list_backups, not_copied, read_record
+from local_mcp_gateway.backup import StoreError, list_backups, not_copied, read_record
 from local_mcp_gateway.database import columns_of, read_holder, reading, table_names
-from local_mcp_gateway.errors import GatewayError
+from local_mcp_gateway.errors import CopyFailed, GatewayError
 from local_mcp_gateway.formats import counted, size
 from local_mcp_gateway.guard import get_status
 from local_mcp_gateway.service.doctor import machine
 from local_mcp_gateway.service.doctor.finding import Finding
-from local_mcp_gateway.service.object_store import folder_of
+from local_mcp_gateway.service.object_store import (
+    Access,
+    Bucket,
+    SshFolder,
+    place_of,
+    require_folder,
+    require_keys,
+)
 from local_mcp_gateway.service.options import register_sql
 from local_mcp_gateway.service.secrets import BucketKeys, check_secrets
 from local_mcp_gateway.store import COLUMNS
@@ -122,13 +130,19 @@ def copies(settings: Settings) -> Iterator[Finding]:
         hint = "`[backup] copy_to` copies them elsewhere, encrypted."
         yield Finding("copies", "note", "Backups are on this machine alone.", hint)
         return
-    place = folder_of(url, "backup.copy_to")
-    if place is None:
+    place = place_of(url, "backup.copy_to")
+    Access.of(settings, "backup").require_usable(place)
+    if isinstance(place, Bucket):
         BucketKeys.of(settings, "backup").variables()
+    if (finding := _without_keys("copies", place, Access.of(settings, "backup"))) is not None:
+        yield finding
+        return
     backups = list_backups(settings.database_path, folder)
     record = read_record(settings.database_path, folder).at(url)
     missing = not_copied(backups, record)
-    if (failure := record.failure) is not None:
+    if (failure := record.failure) is None and isinstance(place, Path):
+        require_folder(place, CopyFailed)
+    if failure is not None:
         text = f"{failure.message} That was at {failure.at}; {counted(len(missing), 'backup')} not copied."
         yield Finding("copies", "problem", text, failure.hint)
     elif missing:
@@ -144,9 +158,9 @@ def copies(settings: Settings) -> Iterator[Finding]:
             )
         text = f"{counted(len(backups), 'backup')}, all copied to {url}.{there}"
         yield Finding("copies", "ok", text)
-    if place is not None and _same_disk(place, folder):
+    if isinstance(place, Path) and _same_disk(place, folder):
         text = f"{place} is on the same disk as the backups."
-        yield Finding("copies", "note", text, "Take another disk, or s3://bucket/path.")
+        yield Finding("copies", "note", text, "Take another disk, an S3 bucket or an SFTP server.")
     key = settings.copy_key_file
     if key.exists():
         text = f"{key} opens the copies, and a lost machine takes it along."
@@ -171,9 +185,13 @@ def replica_state(settings: Settings, live: Mapping[str, Any] | None) -> Iterato
     from local_mcp_gateway.service.replica import Target
 
     try:
-        Target.of(settings).variables()
+        target = Target.of(settings)
+        target.variables()
     except GatewayError as problem:
         yield Finding("replica", "problem", problem.message, problem.hint)
+        return
+    if (finding := _without_keys("replica", target.place, target.access)) is not None:
+        yield finding
         return
     if live is None:
         yield Finding("replica", "note", f"{url}: no gateway runs that replicates to it.")
@@ -193,6 +211,19 @@ def replica_state(settings: Settings, live: Mapping[str, Any] | None) -> Iterato
         yield _last_check(url, live["checked_at"])
 
 
+def _without_keys(check: str, place: Path | Bucket | SshFolder, access: Access) -> Finding | None:
+    """Return what keeps this machine from logging in to an SFTP server, if anything here does."""
+    try:
+        require_keys(place, access)
+    except StoreError as error:
+        text = f"{error.reason[:1].upper()}{error.reason[1:]}"
+        return Finding(check, "problem", text, error.hint or "")
+    except ImportError as error:
+        hint = f"`pip install 'local-mcp-gateway[{check}]'`"
+        return Finding(check, "problem", f"SFTP needs {error.name}, which is not installed.", hint)
+    return None
+
+
 def _last_check(url: str, checked_at: str | None) -> Finding:
     """Tell when the replica was last restored and compared."""
     if checked_at is None:
@@ -208,7 +239,9 @@ def _last_check(url: str, checked_at: str | None) -> Finding:
 
 
 def _same_disk(one: Path, other: Path) -> bool:
-    return one.is_dir() and other.is_dir() and one.stat().st_dev == other.stat().st_dev
+    with suppress(OSError):
+        return one.stat().st_dev == other.stat().st_dev
+    return False
 
 
 def upstreams(settings: Settings) -> Iterator[Finding]:

@@ -155,7 +155,7 @@ class Litestream:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Litestream]:
         """Run it for the block; nobody else makes a checkpoint meanwhile, and the WAL is empty."""
-        _write_private(self._file, _configuration(self._database, self._target, self._socket.name))
+        await anyio.to_thread.run_sync(self._configure)
         self._process = await asyncio.create_subprocess_exec(
             *_command("replicate", "-no-expand-env", "-config", str(self._file)),
             stdin=subprocess.DEVNULL,
@@ -176,6 +176,9 @@ class Litestream:
                 os.close(self._handle)
                 self._file.unlink(missing_ok=True)
                 self._socket.unlink(missing_ok=True)
+
+    def _configure(self) -> None:
+        _write_private(self._file, _configuration(self._database, self._target, self._socket.name))
 
     async def _end(self) -> None:
         self._signal(signal.SIGTERM)

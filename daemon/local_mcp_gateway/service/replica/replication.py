@@ -241,7 +241,7 @@ class Replication:
         store, sent = ReplicaStore(self._target, self._seen), sent_files(self._target, run)
         used = bool(sent.files)
         # What this process replicated to is its own though its object was removed; a folder may be another disk's.
-        ours = self._store is not None and not store.in_folder
+        ours = self._store is not None and not store.on_disk
         claim = partial(store.claim, self._identity, self._database, used=used and not ours)
         self._checked_at = unhurried(claim, run)
         self._store, self._renewed_at = store, time.monotonic()

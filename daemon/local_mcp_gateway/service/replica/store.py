@@ -17,13 +17,16 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.backup import explain_store_error
+from local_mcp_gateway.backup import StoreError
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.service.object_store import (
-    folder_of,
-    open_store,
-    require_endpoint,
+    KINDS,
+    Access,
+    Bucket,
+    SshFolder,
+    open_place,
+    place_of,
     require_folder,
 )
 from local_mcp_gateway.service.secrets import BucketKeys
@@ -31,8 +34,7 @@ from local_mcp_gateway.service.secrets import BucketKeys
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from obstore.store import ObjectStore
-
+    from local_mcp_gateway.backup import Place
     from local_mcp_gateway.config import Settings
 
 IDENTITY: Final = "local-mcp-gateway.json"
@@ -45,12 +47,11 @@ SETTING: Final = "replica.url"
 
 @frozen
 class Target:
-    """Where a replica is: `s3://bucket/path` or `file:///folder`, and how long its past is kept."""
+    """Where a replica is, how to get in, and how long its past is kept."""
 
     url: str
     keys: BucketKeys
-    endpoint: str = ""
-    region: str = ""
+    access: Access
     keep_days: int = 30
 
     @classmethod
@@ -61,40 +62,81 @@ class Target:
         if not chosen:
             raise ConfigProblem(
                 "No replica is configured.",
-                hint="Set replica.url in the configuration, or give a URL: s3://bucket/path or file:///folder.",
+                hint=f"Set replica.url in the configuration, or give a URL: {KINDS}.",
             )
-        setting = "The URL" if url else SETTING
-        if chosen.startswith("sftp:"):
-            raise ConfigProblem(
-                f"{setting} is {chosen}: no lease can be kept over SFTP, so two gateways could write there.",
-                hint="Use s3://bucket/path or file:///folder; a folder may be mounted with sshfs.",
-                key=setting,
-            )
-        if folder_of(chosen, setting) is not None:
-            return cls(chosen, keys, keep_days=replica.keep_days)
-        require_endpoint(replica.endpoint, "replica.endpoint")
-        return cls(chosen, keys, replica.endpoint, replica.region, replica.keep_days)
+        access = Access.of(settings, "replica")
+        access.require_usable(place_of(chosen, "The URL" if url else SETTING))
+        return cls(chosen, keys, access, replica.keep_days)
+
+    @property
+    def place(self) -> Path | Bucket | SshFolder:
+        """Return what the URL names."""
+        return place_of(self.url, SETTING)
+
+    @property
+    def folder(self) -> Path | None:
+        """Return the folder of this machine that the replica is in, if it is in one."""
+        return place if isinstance(place := self.place, Path) else None
 
     def require_folder(self) -> None:
         """Raise ReplicaProblem where the replica is in a folder that is not there."""
-        if (folder := folder_of(self.url, SETTING)) is not None:
-            require_folder(folder, ReplicaProblem)
+        if self.folder is not None:
+            require_folder(self.folder, ReplicaProblem)
 
     def variables(self) -> dict[str, str]:
         """Return the keys of the bucket as variables; raises SealedValueProblem."""
-        return {} if folder_of(self.url, SETTING) is not None else self.keys.variables()
+        return self.keys.variables() if isinstance(self.place, Bucket) else {}
+
+    def open(self) -> Place:
+        """Return the place; raises ReplicaProblem."""
+        try:
+            return open_place(
+                self.url,
+                setting=SETTING,
+                access=self.access,
+                keys=self.variables,
+                missing=ReplicaProblem,
+                request_s=REQUEST_S,
+            )
+        except ImportError as error:
+            raise ReplicaProblem(
+                f"The replica needs {error.name}, which is not installed.", hint=INSTALL
+            ) from None
 
     def for_litestream(self) -> dict[str, object]:
-        """Return Litestream's configuration of the replica."""
-        found: dict[str, object] = {"sync-interval": "1s"}
-        if (folder := folder_of(self.url, SETTING)) is not None:  # its own reading keeps %20
-            return found | {"type": "file", "path": str(folder)}
+        """Return Litestream's configuration of the replica; an SFTP server is asked for its key. Raises ReplicaProblem."""
+        place, found = self.place, dict[str, object]({"sync-interval": "1s"})
+        if isinstance(place, Path):  # its own reading of a URL keeps %20
+            return found | {"type": "file", "path": str(place)}
+        if isinstance(place, SshFolder):
+            at = {"host": place.address, "user": place.user, "path": place.path}
+            return found | {"type": "sftp", **at, **self._litestream_keys(place)}
         found["url"] = self.url
-        if self.endpoint:
-            found |= {"endpoint": self.endpoint, "force-path-style": True}
-        if self.region:
-            found["region"] = self.region
+        if self.access.endpoint:
+            found |= {"endpoint": self.access.endpoint, "force-path-style": True}
+        if self.access.region:
+            found["region"] = self.access.region
         return found
+
+    def _litestream_keys(self, place: SshFolder) -> dict[str, object]:
+        self.open()  # says what is not installed
+        from local_mcp_gateway.service.object_store.sftp import SftpPlace
+
+        try:
+            return SftpPlace(place, self.access, REQUEST_S).litestream_keys()
+        except StoreError as error:
+            raise self.unusable(error) from None
+
+    def unusable(self, error: StoreError) -> ReplicaProblem:
+        """Return that the place does not answer as it should, with the reason in its words."""
+        return ReplicaProblem(
+            f"{self.url} cannot be used: {error.reason}", hint=error.hint or self._hint()
+        )
+
+    def _hint(self) -> str:
+        if isinstance(self.place, Bucket):
+            return "Check replica.url, replica.endpoint, the network, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        return "Check replica.url, and that it can be written to."
 
 
 class ReplicaStore:
@@ -104,8 +146,7 @@ class ReplicaStore:
         """Store the arguments. `seen`: marks of others, and when they were first read, by `time.monotonic`."""
         self.target = target
         self._seen = {} if seen is None else seen
-        self._objects = _open(target)
-        self._folder = folder_of(target.url, SETTING)
+        self._place, self._folder = target.open(), target.folder
         self._written: set[str] = set()
         """Marks of what this gateway wrote, one of which is in the object: the last, and any that failed perhaps."""
 
@@ -114,15 +155,13 @@ class ReplicaStore:
 
         `trusting`: an object that is not a gateway's counts as none.
         """
-        import obstore
-        from obstore.exceptions import BaseError, NotFoundError
-
         try:
-            content = bytes(obstore.get(self._objects, IDENTITY).bytes())
-        except (NotFoundError, FileNotFoundError):
+            with self._place.connected() as objects:
+                content = objects.read(IDENTITY)
+        except StoreError as error:
+            raise self.target.unusable(error) from None
+        if content is None:
             return None
-        except (BaseError, OSError) as error:
-            raise _unusable(self.target, error) from None
         try:
             found: dict[str, Any] = json.loads(content)
             float(found["until"])
@@ -147,7 +186,7 @@ class ReplicaStore:
         """
         found = self.read(trusting=by_force)
         if found is None and used and not by_force:
-            mounted = "" if self._folder is None else " If its disk is not connected, connect it."
+            mounted = " If its disk is not connected, connect it." if self.on_disk else ""
             raise ReplicaTaken(
                 f"{self.target.url} holds a replica that no gateway has named.",
                 hint=f"Use another URL, or `replica take-over` to replace what is there.{mounted}",
@@ -188,8 +227,13 @@ class ReplicaStore:
 
     @property
     def in_folder(self) -> bool:
-        """Tell whether the replica is in a folder, which may be that of a disk that can be disconnected."""
+        """Tell whether the replica is in a folder of this machine."""
         return self._folder is not None
+
+    @property
+    def on_disk(self) -> bool:
+        """Tell whether the replica is in a folder, here or on a server, whose disk can be disconnected."""
+        return not isinstance(self.target.place, Bucket)
 
     def lost_folder(self) -> bool:
         """Tell whether the object cannot be found in its folder, which Litestream would make again."""
@@ -204,7 +248,7 @@ class ReplicaStore:
     def gone(self) -> ReplicaTaken:
         """Return that the object is not there any more."""
         hint = "Find out who removed it; the gateway sends the whole database again in a moment."
-        if self._folder is not None:
+        if self.on_disk:
             hint = (
                 "Connect its disk, or see who removed it: the gateway tries again within a minute."
             )
@@ -275,16 +319,14 @@ class ReplicaStore:
 
     def _put(self, content: Mapping[str, object], *, new: bool = False) -> bool:
         """Write the object; return False where it is to be `new` and is there already."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, BaseError
-
         text = json.dumps(content, indent=2).encode()
         try:
-            obstore.put(self._objects, IDENTITY, text, mode="create" if new else "overwrite")
-        except AlreadyExistsError:
-            return False
-        except (BaseError, OSError) as error:
-            raise _unusable(self.target, error) from None
+            with self._place.connected() as objects:
+                if new:
+                    return objects.create(IDENTITY, text)
+                objects.write(IDENTITY, text)
+        except StoreError as error:
+            raise self.target.unusable(error) from None
         return True
 
 
@@ -306,28 +348,3 @@ def holder(path: Path) -> str:
         booted = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     named = f"{machine or socket.gethostname()}\n{booted}\n{path}"
     return hashlib.sha256(named.encode()).hexdigest()[:16]
-
-
-def _unusable(target: Target, error: Exception) -> ReplicaProblem:
-    """Return that the store does not answer as it should, with the reason in its words."""
-    return ReplicaProblem(
-        f"{target.url} cannot be used: {explain_store_error(error)[0]}",
-        hint="Check replica.url, replica.endpoint, the network, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-    )
-
-
-def _open(target: Target) -> ObjectStore:
-    try:
-        return open_store(
-            target.url,
-            setting=SETTING,
-            endpoint=target.endpoint,
-            region=target.region,
-            keys=target.variables,
-            missing=ReplicaProblem,
-            request_s=REQUEST_S,
-        )
-    except ImportError as error:
-        raise ReplicaProblem(
-            f"The replica needs {error.name}, which is not installed.", hint=INSTALL
-        ) from None
