@@ -82,7 +82,8 @@ def test_what_holds_no_arguments_is_told(place: Place, argument: str, sentence: 
 
 
 def test_a_list_of_tools_that_is_empty_says_why(shipped: Place) -> None:
-    assert "No tool is shown to clients." in shipped.run("tools").stderr
+    none = "No tool is shown to clients.\n→ `server list` tells how each server is.\n"
+    assert shipped.run("tools").stderr == none
     shipped.run("server", "add", "plain", "--", sys.executable, str(PLAIN))
     assert "No tool has 'zzz' in its name." in shipped.run("tools", "zzz").stderr
     unknown = shipped.run("tools", "--server", "zzz")

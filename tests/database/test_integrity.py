@@ -57,6 +57,15 @@ def test_a_database_with_nothing_in_it_is_new_however_it_was_left(tmp_path: Path
     assert probe(database).state == "checked"
 
 
+def test_a_check_is_told_before_it_begins(tmp_path: Path) -> None:
+    """On a large file an old SQLite says nothing until the end, minutes later."""
+    database = tmp_path / "x.db"
+    fill(database, rows=1)
+    told: list[str] = []
+    probe(database, run=Run(progress=lambda phase, *_: told.append(phase)))
+    assert told == ["check"]
+
+
 def test_a_text_file_is_not_a_database(tmp_path: Path) -> None:
     (tmp_path / "a.db").write_text("hello, this is not a database at all\n" * 10)
     with pytest.raises(NotADatabase, match=r"a\.db is not a SQLite database"):

@@ -82,6 +82,7 @@ def test_a_long_line_of_a_server_is_looked_through_once(part: str) -> None:
         "x--token S3CRETS",
         "--my-api-key-2 S3CRETS",
         "MY_TOKEN_FOR_ME=S3CRETS",
+        "TOKEN=…S3CRETS",
         "-token: S3CRETS",
         "run--eyJhbGciOi01.eyJzdWIiOi02.S3CRETS",
         "eyJhbGciOi01.eyJzdWIiOi02.S3CRETS",
@@ -104,6 +105,7 @@ def test_a_name_is_found_wherever_it_begins(text: str) -> None:
         "the option --token is required",
         "git+ssh://git@github.com/a/b",
         "--api-key ${KEY} --auth-token=${env:TOKEN}",
+        "`server edit time --env TOKEN=…`, and `reload`",
     ],
 )
 def test_a_sentence_about_a_secret_and_the_name_of_one_are_no_secrets(text: str) -> None:

@@ -152,6 +152,9 @@ def import_(
         ui.print_json(done)
     else:
         _show_imported(done, where, added="would add  " if dry_run else "added  ")
+        if done["added"] and not dry_run:
+            says = "`server list` tells how each is, `tools` what clients get"
+            ui.tell(f"In the profile {done['profile']}: {says}.")
     return Exit.DIFFERS if done["refused"] else Exit.OK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from difflib import unified_diff
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,6 +13,7 @@ from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, confirm, serving_status, warn_of_another_version
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.errors import Exit, UsageProblem
+from local_mcp_gateway.formats import second
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,10 +32,12 @@ COMMANDS = {
     "login": Target("login:login", "Sign in to a server, in a browser."),
     "logout": Target("login:logout", "Forget the tokens of a server."),
 }
-_SHOWN = (
-    *("name", "kind", "active", "cwd", "share", "max_clients", "idle_stop_s", "timeout_s"),
-    *("proxy", "ca"),
-)
+_SHOWN: Final = {
+    "name": "name", "kind": "kind", "active": "active", "cwd": "cwd", "share": "share",
+    "max_clients": "clients", "idle_stop_s": "idle", "timeout_s": "timeout", "proxy": "proxy",
+    "ca": "ca",
+}  # fmt: skip
+"""What `server show` prints of a server where it is set, and under which word."""
 REASON = 40
 """Longest reason shown in the list, in characters; `server show` prints all of it."""
 
@@ -189,10 +192,10 @@ def _tools(live: dict[str, Any] | None) -> str | None:
 
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what `server show` prints of a server, and of its state where a gateway runs."""
-    for key in _SHOWN:
-        if found[key] is not None:
-            value = found[key]
-            yield key, ("yes" if value else "no") if isinstance(value, bool) else value
+    for key, word in _SHOWN.items():
+        if (value := found[key]) is not None:
+            told = ("yes" if value else "no") if isinstance(value, bool) else value
+            yield word, f"{told} s" if key.endswith("_s") else told
     if found["trust_annotations"]:
         yield "trusted", "what its tools say about themselves (readOnlyHint)"
     if found["insecure"]:
@@ -207,6 +210,9 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for key in ("env", "headers"):
         yield from ((key, f"{item}={value}") for item, value in found[key].items())
     yield from (("headers", f"{name}, from the client") for name in found["client_headers"])
-    for key, value in (found["live"] or {}).items():
+    live = dict(found["live"] or {})
+    if again := live.pop("retry_at", None):
+        live = {"state": f"{live.pop('state')}, tried again at {second(again)} UTC", **live}
+    for key, value in live.items():
         shown = value if isinstance(value, list) else [value]
         yield from ((key, line) for line in shown if line is not None)

@@ -65,6 +65,8 @@ def tools(
     else:
         which = f"has {pattern!r} in its name" if everything and pattern else "is shown to clients"
         ui.tell(f"No tool {which}.", err=True)
+        if not everything:
+            ui.tell("`server list` tells how each server is.", mark="→ ", err=True)
     return Exit.OK
 
 

@@ -175,6 +175,7 @@ def _run_check(
         return int(late or run.stopped)
 
     connection.set_progress_handler(look, _OPS_BETWEEN_LOOKS)
+    run.progress("check", 0, 0)  # SQLite before 3.41 looks up from no check of a table
     try:
         damage = findings(connection, pragma)
     except sqlite3.Error as error:

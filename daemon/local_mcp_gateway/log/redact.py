@@ -160,8 +160,8 @@ _NAME = r"(?:(?<!progress)token|secret|passw(?:or)?d|passphrase|api[_\-]?key|acc
 a search from each of its characters would take minutes. MCP's `progressToken` is not a secret."""
 _WORD = r"(?:[A-Za-z]?[a-z]{0,19}|[A-Z]{1,20})(?:[\s.,;:!?)\]}\"']|$)"
 """A word of a sentence, as opposed to a secret: few letters, and no capitals within."""
-_DONE = r"\[redacted\]|\$\{[^}\s]{1,128}\}(?:[\s\"'&,;/@]|$)"
-"""What may be in the place of a secret: what is redacted already, or the name of a variable that has it."""
+_DONE = r"\[redacted\]|…(?!\w)|\$\{[^}\s]{1,128}\}(?:[\s\"'&,;/@]|$)"
+"""What may be in the place of a secret: what is redacted already, a "…", or the name of a variable that has it."""
 _SECRET_TEXT: Final = (
     (
         r"\b(?:bearer|basic)\s+(?!(?:auth(?:entication|orization)?|credentials?|headers?|schemes?|tokens?)\b)"

@@ -111,6 +111,9 @@ def database(settings: Settings) -> Iterator[Finding]:
 def backups(settings: Settings) -> Iterator[Finding]:
     """Tell how old the newest backup is."""
     backups = list_backups(settings.database_path, settings.backup_folder)
+    if not backups and not settings.database_path.exists():
+        yield Finding("backups", "ok", "There is nothing to back up yet.")
+        return
     if not backups:
         yield Finding("backups", "note", "There is none yet.", "`db backup create` makes one.")
         return
