@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import pytest
 from watchfiles import Change, DefaultFilter
 
@@ -183,11 +184,10 @@ async def test_nothing_wakes_the_event_loop_until_something_is_saved(tmp_path: P
     loop = asyncio.get_running_loop()
     loop.call_later(0.2, (tmp_path / "a.sql").write_text, "")  # after a few empty rounds
     assert {Path(path).name for _, path in await anext(seen)} == {"a.sql"}
-    waiting = asyncio.ensure_future(anext(seen))
-    loop.call_soon(waiting.cancel)
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    await seen.aclose()
+    with anyio.CancelScope() as scope:
+        loop.call_later(0.2, scope.cancel)
+        await anext(seen)
+    assert scope.cancelled_caught
 
 
 def news(seen: Iterator[set[tuple[Change, str]]], name: str) -> None:
