@@ -59,7 +59,7 @@ def test_a_backup_is_made_while_this_process_holds_the_write_lock(
 ) -> None:
     live.execute("BEGIN IMMEDIATE")
     live.execute("DELETE FROM notes")
-    backup = back_up(deadline_s=30.0)
+    backup = back_up()
     live.execute("ROLLBACK")
     assert rows(backup.path) == 500
 
@@ -70,7 +70,7 @@ def test_a_backup_of_a_rollback_journal_database_is_made_under_the_write_lock_to
     live.execute("PRAGMA journal_mode=DELETE")
     live.execute("BEGIN IMMEDIATE")
     live.execute("UPDATE notes SET text = 'changed' WHERE id = 1")
-    backup = back_up(deadline_s=30.0)
+    backup = back_up()
     live.execute("ROLLBACK")
     assert rows(backup.path) == 500
 
@@ -114,14 +114,6 @@ def test_each_part_of_a_backup_is_a_phase_that_ends_at_its_own_end(
         ("verify", (0, 0)),
         ("flush", (0, 0)),
     ]
-
-
-def test_a_backup_that_takes_too_long_is_given_up_and_leaves_nothing(
-    database: Path, back_up: Callable[..., Backup]
-) -> None:
-    with pytest.raises(BackupFailed, match="did not finish in 0 s"):
-        back_up(deadline_s=0.0)
-    assert names(database.parent / "backups") == set()
 
 
 def test_a_stop_ends_a_backup_and_leaves_nothing(

@@ -13,7 +13,6 @@ import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 from local_mcp_gateway.backup.files import (
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 STEP_BYTES = 32 << 20
-"""Copied between two checks of the deadline, the stop event and the progress bar."""
+"""Copied between two checks of the stop event and the progress bar."""
 
 
 def create_backup(
@@ -60,7 +59,6 @@ def create_backup(
     program_version: str,
     full: bool = False,
     newest: Backup | None = None,
-    deadline_s: float | None = None,
     run: Run = UNWATCHED,
 ) -> Backup:
     """Back the database up and return the backup, durable and listed.
@@ -69,8 +67,8 @@ def create_backup(
 
     Opens its own connections, so the caller may hold BEGIN IMMEDIATE on another; without that,
     writers of a WAL database go on meanwhile. The progress is that of `backup`, in bytes, while it is
-    written, then that of `checked_hash`. `full` checks its indexes too: one
-    with a damaged index is marked as damaged, and is kept but never offered. Raises NoRoom, BackupFailed,
+    written, then that of `checked_hash`. `full` checks its indexes too: one with a damaged index is marked
+    as damaged, and is kept but never offered. Raises NoRoom, BackupFailed,
     BackupDamaged, DiskProblem, DatabaseBusy or Interrupted; then nothing is listed and the temporary
     file is gone.
     """
@@ -84,7 +82,7 @@ def create_backup(
             raise BackupFailed(f"The backup {path} exists already.", hint="Run it again.")
         temporary = temporary_path(path)
         with temporary_file(temporary) as descriptor:
-            copy_online(database, temporary, deadline_s=deadline_s, run=run)
+            copy_online(database, temporary, run=run)
             sha256, damage = _read_back(database, temporary, descriptor, full=full, run=run)
             if newest is not None and _has_hash(newest, sha256, run):
                 return record_attempt(newest, before)
@@ -106,24 +104,16 @@ def create_backup(
     return backup
 
 
-def copy_online(
-    database: Path, target: Path, *, deadline_s: float | None = None, run: Run = UNWATCHED
-) -> None:
+def copy_online(database: Path, target: Path, *, run: Run = UNWATCHED) -> None:
     """Copy one snapshot of every page into the target, which the caller flushes and checks if need be.
 
     The source is held in one read transaction for all steps: without it a step ends its own, and a
     writer between two steps makes SQLite start again from the first page (2,543 times, once).
     """
-    until = None if deadline_s is None else monotonic() + deadline_s
     page_size = 0
 
     def between_steps(_status: int, remaining: int, total: int) -> None:
         run.checkpoint("while the backup was written")
-        if until is not None and monotonic() > until:
-            raise BackupFailed(
-                f"The backup of {database} did not finish in {deadline_s:g} s.",
-                hint="Close other programs that use the database, then start again.",
-            )
         run.progress("backup", (total - remaining) * page_size, total * page_size)
 
     with closing(_open_source(database)) as source, closing(_open_target(target)) as copy:

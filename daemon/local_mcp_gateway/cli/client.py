@@ -103,6 +103,17 @@ def confirm(question: str, *, yes: bool) -> None:
         raise NotConfirmed("Nothing was done: it was not confirmed.")
 
 
+def remove_after(
+    question: str, invocation: Invocation, kind: str, name: str, *, yes: bool, as_json: bool
+) -> int:
+    """Remove a server or profile once the question is answered; one that is not there is refused before it."""
+    if not yes:
+        answer_to(invocation, f"{kind}.show", name=name)
+    confirm(question, yes=yes)
+    done = answer_to(invocation, f"{kind}.remove", name=name)
+    return ui.print_result(done, f"Removed {kind} {name}.", as_json=as_json)
+
+
 def pairs(values: Sequence[str], option: str, *, separators: str = "=") -> dict[str, str | None]:
     """Parse `KEY=VALUE` options; a lone `KEY`, which removes a key, becomes None."""
     found: dict[str, str | None] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, changed_by, confirm
+from local_mcp_gateway.cli.client import answer_to, changed_by, remove_after
 from local_mcp_gateway.cli.connect import address_of
 from local_mcp_gateway.cli.context import overriding, write_setting
 from local_mcp_gateway.cli.lazy_group import Group
@@ -197,13 +197,8 @@ def use(invocation: Invocation, *, name: str, as_json: bool) -> int:
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Remove a profile; its servers stay."""
-    if not yes:
-        answer_to(
-            invocation, "profile.show", name=name
-        )  # refused before the question if there is none
-    confirm(f"Remove profile {name}, with its tool settings?", yes=yes)
-    done = answer_to(invocation, "profile.remove", name=name)
-    return ui.print_result(done, f"Removed profile {name}.", as_json=as_json)
+    question = f"Remove profile {name}, with its tool settings?"
+    return remove_after(question, invocation, "profile", name, yes=yes, as_json=as_json)
 
 
 def _show(profile: dict[str, Any], *, as_json: bool) -> int:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.client import answer_to, confirm, serving_status, warn_of_another_version
+from local_mcp_gateway.cli.client import (
+    answer_to,
+    confirm,
+    remove_after,
+    serving_status,
+    warn_of_another_version,
+)
 from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.formats import second
@@ -106,13 +112,8 @@ def show(invocation: Invocation, *, name: str, secrets: bool, as_json: bool) -> 
 @click.pass_obj
 def remove(invocation: Invocation, *, name: str, yes: bool, as_json: bool) -> int:
     """Remove a server everywhere, with its cached catalog."""
-    if not yes:
-        answer_to(
-            invocation, "server.show", name=name
-        )  # refused before the question if there is none
-    confirm(f"Remove server {name} from every profile, with its tokens and tool settings?", yes=yes)
-    done = answer_to(invocation, "server.remove", name=name)
-    return ui.print_result(done, f"Removed server {name}.", as_json=as_json)
+    question = f"Remove server {name} from every profile, with its tokens and tool settings?"
+    return remove_after(question, invocation, "server", name, yes=yes, as_json=as_json)
 
 
 @click.command()

@@ -95,15 +95,20 @@ def _open_writable(path: Path) -> sqlite3.Connection:
     return connection
 
 
-async def update(
-    writer: Writer, table: Table, key: str, old: Mapping[str, object], new: Mapping[str, object]
-) -> tuple[str, WayBack]:
-    """Set columns of one row that still has the old values; return its key afterwards and the way back."""
-    for name in new:
+def _check_columns(table: Table, names: Iterable[str]) -> None:
+    """Raise UsageProblem unless these are columns that a form may write."""
+    for name in names:
         column = table.column(name)
         if column is None:
             raise UsageProblem(f"{table.name} has no column {name!r}.", hint="Load the page again.")
         check_writable(table, column)
+
+
+async def update(
+    writer: Writer, table: Table, key: str, old: Mapping[str, object], new: Mapping[str, object]
+) -> tuple[str, WayBack]:
+    """Set columns of one row that still has the old values; return its key afterwards and the way back."""
+    _check_columns(table, new)
     condition, keys = by_key_text(table, key)
     before = await _values(writer, table, list(new), condition, keys)
     if before is None or any(before[name] != old[name] for name in old):
@@ -163,11 +168,7 @@ async def _values(
 
 async def insert(writer: Writer, table: Table, values: Mapping[str, object]) -> tuple[str, WayBack]:
     """Insert one row; what is left out gets its default."""
-    for name in values:
-        column = table.column(name)
-        if column is None:
-            raise UsageProblem(f"{table.name} has no column {name!r}.", hint="Load the page again.")
-        check_writable(table, column)
+    _check_columns(table, values)
     key = ", ".join(map(quoted, table.key))
     names = ", ".join(map(quoted, values))
     marks = ", ".join("?" * len(values))

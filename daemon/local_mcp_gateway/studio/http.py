@@ -82,9 +82,9 @@ class Request:
         """Return the last value of a parameter of the query."""
         return self.query.get(name, [default])[-1]
 
-    def given(self, name: str, default: str = "") -> str:
-        """Return the last value of a field of the form."""
-        return self.form.get(name, [default])[-1]
+    def given(self, name: str) -> str:
+        """Return the last value of a field of the form; empty without one."""
+        return self.form.get(name, [""])[-1]
 
     def link(self, **changes: object) -> str:
         """Return this address with some parameters of the query changed; None leaves one out."""

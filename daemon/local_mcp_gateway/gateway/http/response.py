@@ -142,11 +142,7 @@ class PostResponse(Timer):
         if self._lost:
             self._queue.put_nowait(self._event(missed_warning(self._lost)))
         self._queue.put_nowait(self._event(body))
-        self._queue.put_nowait(None)
-        if self._event_stream is not None:
-            self._event_stream.end()
-        assert self._writer is not None, "committed"
-        await self._writer
+        await self._end_stream(self._queue)
 
     async def finish_unanswered(self) -> None:
         """End the response without a result: the client has cancelled its request."""
@@ -156,7 +152,11 @@ class PostResponse(Timer):
         if self._queue is None:
             await self._request.empty(202)
             return
-        self._queue.put_nowait(None)
+        await self._end_stream(self._queue)
+
+    async def _end_stream(self, queue: asyncio.Queue[bytes | None]) -> None:
+        """Let the writer finish what waits in the queue, and end the stream."""
+        queue.put_nowait(None)
         if self._event_stream is not None:
             self._event_stream.end()
         assert self._writer is not None, "committed"
