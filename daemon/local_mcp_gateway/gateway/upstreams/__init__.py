@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         with_values,
     )
     from local_mcp_gateway.gateway.upstreams.handshake import initialize_params
-    from local_mcp_gateway.gateway.upstreams.http_transport import (
+    from local_mcp_gateway.gateway.upstreams.http_request import (
         MOST_REDIRECTS,
         reason_of,
         redirected,
@@ -66,7 +66,7 @@ else:
         ),
         definitions=("Unseal", "as_reason", "in_sandbox", "same_definition", "with_values"),
         handshake=("initialize_params",),
-        http_transport=("MOST_REDIRECTS", "reason_of", "redirected"),
+        http_request=("MOST_REDIRECTS", "reason_of", "redirected"),
         large_responses=("Relay", "StreamedResponse"),
         lifecycle=("OTHER_CLIENT",),
         network=("proxy_of", "sign_in_session"),

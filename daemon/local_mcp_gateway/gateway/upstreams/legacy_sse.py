@@ -16,7 +16,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     HttpRefusal,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.gateway.upstreams.http_transport import chunks_of, reason_of, refusal, send
+from local_mcp_gateway.gateway.upstreams.http_request import chunks_of, reason_of, refusal, send
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 
 if TYPE_CHECKING:

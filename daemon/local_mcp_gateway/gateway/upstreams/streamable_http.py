@@ -50,14 +50,13 @@ from local_mcp_gateway.gateway.upstreams.handshake import (
     identity_of_initialize,
     initialize,
 )
-from local_mcp_gateway.gateway.upstreams.http_transport import (
-    STREAM,
+from local_mcp_gateway.gateway.upstreams.http_request import (
     UNAUTHORIZED,
-    HttpTransport,
     chunks_of,
     reason_of,
     send,
 )
+from local_mcp_gateway.gateway.upstreams.http_transport import STREAM, HttpTransport
 from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
 from local_mcp_gateway.gateway.upstreams.network import client_session
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, Ask, ServerRequests
