@@ -119,6 +119,7 @@ async def test_a_profile_that_is_not_there_is_answered_and_said(tmp_path: Path) 
 
 
 async def test_junk_on_stdin_ends_nothing(tmp_path: Path) -> None:
+    deep = b"[" * 3_000 + b"]" * 3_000
     async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
         code, answers, said = await spoken(
             tmp_path,
@@ -127,9 +128,12 @@ async def test_junk_on_stdin_ends_nothing(tmp_path: Path) -> None:
             json.dumps(HELLO).encode(),
             b'{"jsonrpc":"2.0","id":6,"method":"ping","params":{"a":"\xff"}}',
             b"[" * 200_000,
+            b'{"id":{"id":5},"a":\xff}',
+            b'{"jsonrpc":"2.0","method":"ping","params":{"id":1,"a":%s},"id" : "dee\\"p"}' % deep,
             json.dumps(call("ping", 8)).encode(),
         )
-        assert answers[None]["error"]["code"] == -32700
+        for identity in (None, 6, 'dee"p'):
+            assert answers[identity]["error"]["code"] == -32700
         assert answers[8]["result"] == {}
         assert (code, said) == (0, "")
 

@@ -13,6 +13,7 @@ import codecs
 import http.client
 import json
 import os
+import re
 import ssl
 import threading
 import time
@@ -35,6 +36,10 @@ NAMED: Final = {
 ACCEPT: Final = "application/json, text/event-stream"
 BRIDGE: Final = "Local-Mcp-Gateway-Bridge"
 """Says that the client cannot repeat arguments as headers (`Mcp-Param-*`)."""
+_TOKEN: Final = re.compile(
+    rb'[\[\]{}]|"((?:[^"\\]|\\.)*+)"(?:\s*:\s*("(?:[^"\\]|\\.)*+"|-?\d++(?![.eE])))?', re.DOTALL
+)
+"""A bracket, or a string; if it names a string or an integer, with that."""
 PATIENCE_S: Final = 10.0
 """How long to wait for a gateway that is not running (it may be restarting)."""
 
@@ -100,7 +105,7 @@ class Bridge:
             try:
                 message = parse_json(body)
             except ValueError:
-                self._write_error(None, -32700, "Parse error")
+                self._write_error(_id_in(body), -32700, "Parse error")
                 continue
             if isinstance(message, list):  # a JSON-RPC batch, which only 2025-03-26 has
                 self._start(self._call, body, {"id": None}, OpenRequest(), wait=True)
@@ -357,6 +362,17 @@ def _for(identity: Any, text: str) -> str:
         if isinstance(message, dict) and message.get("id") is None and "error" in message:
             return json.dumps({**message, "id": identity})
     return text
+
+
+def _id_in(body: bytes) -> Any:
+    """Return the id at the top of a message that cannot be parsed, or None: its client waits for it."""
+    level = 0
+    for found in _TOKEN.finditer(body):
+        level += (found[0] in b"{[") - (found[0] in b"}]")
+        if level == 1 and found[1] == b"id" and found[2] is not None:
+            with suppress(ValueError):
+                return parse_json(found[2])
+    return None
 
 
 def _messages(reply: http.client.HTTPResponse) -> Iterator[str]:
