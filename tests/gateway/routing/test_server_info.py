@@ -157,7 +157,8 @@ def test_a_client_sees_the_capabilities_of_all_servers_of_its_profile() -> None:
 def test_a_capability_that_clients_could_not_read_takes_no_other_with_it() -> None:
     odd = {
         "experimental": {"a": 1, "b": {}},
-        "tasks": {"list": True, "cancel": {}},
+        "tasks": {"list": True, "cancel": {}, "requests": {"tools": {"call": 1, "more": {}}}},
+        "prompts": {"listChanged": {"a": {"b": 1}}},
         "extensions": {"x/y": "yes"},
         "tools": {"listChanged": "yes"},
         "future": {"y": 1},
@@ -166,7 +167,8 @@ def test_a_capability_that_clients_could_not_read_takes_no_other_with_it() -> No
     shown = initialize_result("2025-11-25", servers)["capabilities"]
     assert shown == {
         "experimental": {"b": {}},
-        "tasks": {"cancel": {}, "list": {}},
+        "tasks": {"cancel": {}, "list": {}, "requests": {"tools": {"more": {}}}},
+        "prompts": {"listChanged": True},
         "extensions": {},
         "tools": {"listChanged": True},
         "future": {"y": 1},

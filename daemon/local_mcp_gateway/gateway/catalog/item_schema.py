@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -106,13 +106,23 @@ def validate(kind: CatalogKind, items: Iterable[Item]) -> Validated:
 
 def readable_capabilities(declared: Mapping[str, Any]) -> dict[str, Any]:
     """Return the capabilities that clients can read; of one that they cannot, the members that they can."""
+    return _readable_members(declared, lambda members: members)
+
+
+def _readable_members(
+    members: Mapping[str, Any], whole: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the members that clients can read; `whole` puts some at their place in the capabilities."""
     readable: dict[str, Any] = {}
-    for name, value in declared.items():
-        if is_readable(CAPABILITIES, {name: value}):
+    for name, value in members.items():
+
+        def here(inner: Any, name: str = name) -> dict[str, Any]:
+            return whole({name: inner})
+
+        if is_readable(CAPABILITIES, here(value)):
             readable[name] = value
-        elif isinstance(value, dict):
-            inner = value.items()
-            readable[name] = {k: v for k, v in inner if is_readable(CAPABILITIES, {name: {k: v}})}
+        elif isinstance(value, dict) and is_readable(CAPABILITIES, here({})):
+            readable[name] = _readable_members(value, here)
     return readable
 
 
