@@ -8,6 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from local_mcp_gateway.gateway.clients import sessions
 from local_mcp_gateway.gateway.clients.capabilities import MEDIATED
 from local_mcp_gateway.gateway.routing.router import Router
 from local_mcp_gateway.store import queries
@@ -140,3 +143,23 @@ async def test_requests_with_one_id_are_cancelled_together(tmp_path: Path) -> No
         await running.post(told("notifications/cancelled", requestId=7), **headers)
         assert [reply.status for reply in await asyncio.gather(*posts)] == [202, 202]
         await running.until(lambda: len(lines(running, "cancelled ")) == 2)
+
+
+async def test_a_cancellation_that_overtakes_its_request_counts_once(tmp_path: Path) -> None:
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        echo = call("tools/call", 7, name="echo", arguments={"text": "said"})
+        await running.post(told("notifications/cancelled", requestId=7), **headers)
+        assert (await running.post({**echo, "id": "7"}, **headers)).status == 200
+        assert (await running.post(echo, **headers)).status == 202
+        assert (await running.post(echo, **headers)).status == 200
+
+
+async def test_a_cancellation_is_remembered_for_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "REMEMBERED_S", 0)
+    async with gateway_of(tmp_path, stdio("plain", "plain.py")) as running:
+        headers = await session(running)
+        await running.post(told("notifications/cancelled", requestId=7), **headers)
+        assert "result" in await (await running.post(call("ping", 7), **headers)).json()

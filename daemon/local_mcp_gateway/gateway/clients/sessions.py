@@ -42,6 +42,9 @@ LOOK_S: Final = 600.0
 
 LONGEST_NAME: Final = 100
 """How much of a client's name is kept."""
+REMEMBERED_S: Final = 1.0
+"""How long a cancellation waits for its request: over HTTP it may arrive first, on another connection."""
+MOST_REMEMBERED: Final = 100
 MOST_SESSIONS: Final = 10_000
 MOST_UNUSED: Final = 1_000
 """Maximum sessions that were opened but never used."""
@@ -102,6 +105,8 @@ class Session:
     greeted: bool = False
     """Whether its client has the answer to `initialize`: lists that change earlier are not announced to it."""
     ended: bool = False
+    _cancelled: dict[bytes, float] = field(default_factory=dict)
+    """Requests that were cancelled before they arrived → when."""
     _asked: int = 0
     _arrived: asyncio.Event | None = None
 
@@ -223,10 +228,20 @@ class Session:
             question.answer(jsonrpc.answer_in(message, "client"))
 
     def cancel(self, params: bytes) -> None:
-        """Cancel the request that a `notifications/cancelled` names, if it still runs."""
+        """Cancel the request that a `notifications/cancelled` names; remember it if none runs (yet)."""
         identity = jsonrpc.member(params, "requestId")
-        for stop in [stop for stop, running in self.running.items() if running == identity]:
+        named = [stop for stop, running in self.running.items() if running == identity]
+        for stop in named:
             stop()
+        if identity and not named and len(identity) <= LONGEST_NAME:
+            self._cancelled[identity] = time.monotonic()
+            if len(self._cancelled) > MOST_REMEMBERED:
+                del self._cancelled[next(iter(self._cancelled))]
+
+    def was_cancelled(self, identity: bytes) -> bool:
+        """Return whether a cancellation that has just arrived is for this request; it counts once."""
+        cancelled = self._cancelled.pop(identity, None) if self._cancelled else None
+        return cancelled is not None and time.monotonic() - cancelled < REMEMBERED_S
 
     def end(self) -> None:
         """Cancel this client's running requests, and end its stream."""

@@ -91,7 +91,8 @@ class Dispatcher:
             session.running[cancellation.ask] = request.identity
         refused, limits = self._limiter.begin(request.method, request.profile, request.token_id)
         try:
-            answer = await self._router.handle(request) if refused is None else refused
+            if session is None or not session.was_cancelled(request.identity):
+                answer = await self._router.handle(request) if refused is None else refused
         except asyncio.CancelledError:
             if not cancellation.requested:
                 raise
