@@ -85,7 +85,15 @@ async def test_every_path_shows_the_profile(running: Running, path: str) -> None
 
 @pytest.mark.parametrize(
     ("body", "code"),
-    [(b"{", -32700), (b"[]", -32600), (b'{"id":1}', -32600), (b"5", -32600), (b"", -32700)],
+    [
+        (b"{", -32700),
+        (b"[]", -32600),
+        (b'{"id":1}', -32600),
+        (b'{"jsonrpc":"2.0","id":1}', -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":""}', -32600),
+        (b"5", -32600),
+        (b"", -32700),
+    ],
 )
 async def test_what_is_no_message_is_a_bad_request(
     running: Running, body: bytes, code: int
@@ -108,6 +116,7 @@ async def test_notifications_and_answers_are_accepted(running: Running) -> None:
     assert (await running.post(message, **headers)).status == 202
     assert (await running.post({"jsonrpc": "2.0", "id": 9, "result": {}}, **headers)).status == 202
 
+    assert (await running.post({**message, "id": None}, **headers)).status == 202
 
 async def test_an_unknown_tool_is_an_error_of_the_client(running: Running) -> None:
     error = (await (await running.post(call("tools/call", name="nope"))).json())["error"]

@@ -16,7 +16,7 @@ import pytest
 from local_mcp_gateway.gateway.upstreams import upstream
 from tests.gateway.messages import call
 from tests.gateway.support import QUICK, Running, gateway_of, stdio
-from tests.gateway.using import session, use
+from tests.gateway.using import events, session, use
 
 RUDE, PLAIN = stdio("rude", "rude.py"), stdio("plain", "plain.py")
 PATIENT = replace(QUICK, call_timeout_s=120)
@@ -50,6 +50,16 @@ async def test_an_answer_that_repeats_its_id_as_text_or_as_a_float_is_taken(tmp_
         for identity in (b'"ID"', b"ID.0"):
             line = b'{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\n' % identity
             assert (await write(running, line))["result"] == {"content": []}
+
+
+async def test_members_that_a_child_writes_as_null_are_not_there(tmp_path: Path) -> None:
+    note = b'{"jsonrpc":"2.0","id":null,"method":"notifications/message","params":{"data":"a"}}\n'
+    line = b'{"jsonrpc":"2.0","id":ID,"method":null,"params":null,"result":{"content":[]},"error":null}\n'
+    async with gateway_of(tmp_path, RUDE) as running:
+        arguments = {"hex": (note + line).hex()}
+        said = await events(running, call("tools/call", name="write", arguments=arguments))
+        assert [message.get("method") for message in said] == ["notifications/message", None]
+        assert said[1]["result"] == {"content": []}
 
 
 async def test_what_a_child_writes_that_is_no_utf_8_reaches_the_client_as_text(

@@ -55,17 +55,18 @@ class Envelope(msgspec.Struct, gc=False):
 
     @property
     def is_request(self) -> bool:
-        """Whether this expects a response."""
-        return bool(self.method) and len(self.id) > 0
+        """Whether this expects a response; a null id is none."""
+        return bool(self.method) and bytes(self.id) not in {b"", b"null"}
 
     @property
     def fault(self) -> str | None:
         """Return why this is not a valid client message, or None."""
-        if self.jsonrpc != "2.0" or not (self.method or self.id):
+        answers = self.id and (self.result or self.error)
+        if self.jsonrpc != "2.0" or not (self.method or answers):
             return "This is not a JSON-RPC 2.0 message"
-        if self.method and self.id and bytes(self.id)[:1] not in ID_STARTS:
+        if self.is_request and bytes(self.id)[:1] not in ID_STARTS:
             return "The id of a request is a string or a number"
-        if self.method and not self.id and not self.method.startswith(NOTIFICATIONS):
+        if self.method and not (self.is_request or self.method.startswith(NOTIFICATIONS)):
             return f"{self.method[:100]} is not a notification: send it with an id"
         return None
 
@@ -128,13 +129,19 @@ def decode_envelope(data: Json) -> Envelope:
         text = data.encode() if isinstance(data, str) else bytes(data)
         whole = replace_surrogates(text)
         if whole == text:
-            raise
+            return _decode_envelope(_without_null_method(text))
         message = _decode_envelope(whole)
     if (identity := bytes(message.id)) and rb"\ufffd" in identity:  # as long as what it replaced
         for name in _ID.finditer(whole):
             if whole.startswith(identity, name.end()):
                 message.id = msgspec.Raw(text[name.end() : name.end() + len(identity)])
     return message
+
+
+def _without_null_method(text: bytes) -> bytes:
+    """Return a message without a null method: some programs write all members of a message, used or not."""
+    unused = bytes(decode_members(text).get("method", b"")) == b"null"
+    return edit(text, {"method": None}) if unused else text
 
 
 def messages_in(data: bytes) -> list[Envelope]:
