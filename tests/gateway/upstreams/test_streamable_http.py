@@ -150,6 +150,25 @@ async def test_silence_on_discover_means_a_handshake(
 
 
 async def test_a_connection_closed_on_discover_means_a_handshake(tmp_path: Path) -> None:
+class Unready(Server):
+    """Never accepts `notifications/initialized`."""
+
+    async def say(self, message: Mapping[str, Any], given: Mapping[bytes, bytes]) -> Reply | None:
+        del given
+        if message["method"] == "notifications/initialized":
+            await self.receive()  # until the client leaves
+        return None
+
+
+async def test_a_server_that_never_accepts_initialized_is_used_anyway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamable_http, "INITIALIZED_S", 0.5)
+    async with behind(tmp_path, Unready()) as running:
+        assert await names(running) == ["echo"]
+        assert await use(running, "echo") == "echo"
+
+
     inner = Server()
 
     async def closing(scope: Mapping[str, Any], receive: Any, send: Any) -> None:

@@ -72,6 +72,8 @@ ACCEPT: Final = "application/json, text/event-stream"
 JSON: Final = "application/json"
 POST_ONLY_S: Final = 30.0
 """How long a server may take to accept a message that has no response."""
+INITIALIZED_S: Final = 5.0
+"""How long `notifications/initialized` may take: a server that never accepts it has received it, and serves."""
 DISCOVER_S: Final = 10.0
 """How long a server may be silent on `server/discover` before it is asked for a handshake."""
 PING_S: Final = 10.0
@@ -327,7 +329,8 @@ class HttpConnection(ConnectionBase):
             elif self.identity.keeps != identity.keeps:
                 self.identity.keeps = identity.keeps
                 self._events.identity_updated()
-            await self._post_only(jsonrpc.notification("notifications/initialized"))
+            ready = jsonrpc.notification("notifications/initialized")
+            await self._post_only(ready, INITIALIZED_S)
             self.tasks.start(self._get_stream, headers)
 
     async def _post_session(self, call: Call, *, again: bool = False) -> Answer:
@@ -409,11 +412,11 @@ class HttpConnection(ConnectionBase):
             pass
         return False
 
-    async def _post_only(self, message: bytes) -> None:
+    async def _post_only(self, message: bytes, patience_s: float = POST_ONLY_S) -> None:
         """Post a message without a response; the next call notices a server that does not take it."""
         with suppress(UpstreamDisconnected, TimeoutError):
             async with (
-                asyncio.timeout(POST_ONLY_S),
+                asyncio.timeout(patience_s),
                 self._wire.post_request(message, self._session or {}),
             ):
                 pass
