@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from local_mcp_gateway.gateway.upstreams import streamable_http
 from tests.gateway.messages import META, call
 from tests.gateway.support import QUICK, Running, gateway_of, http, serve
-from tests.gateway.using import names, use
+from tests.gateway.using import names, session, use
 
 Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
@@ -149,7 +150,6 @@ async def test_silence_on_discover_means_a_handshake(
         assert await names(running) == ["echo"]
 
 
-async def test_a_connection_closed_on_discover_means_a_handshake(tmp_path: Path) -> None:
 class Unready(Server):
     """Never accepts `notifications/initialized`."""
 
@@ -169,6 +169,7 @@ async def test_a_server_that_never_accepts_initialized_is_used_anyway(
         assert await use(running, "echo") == "echo"
 
 
+async def test_a_connection_closed_on_discover_means_a_handshake(tmp_path: Path) -> None:
     inner = Server()
 
     async def closing(scope: Mapping[str, Any], receive: Any, send: Any) -> None:
@@ -251,6 +252,58 @@ async def test_a_session_that_the_server_has_forgotten_is_made_again_and_the_cal
         assert await use(running, "echo") == "echo"
         assert (server.sessions, server.heard["tools/call"]) == (6, 3)
         assert running.gateway.status()["servers"]["odd"]["state"] == "ready"
+
+
+class Watched(Server):
+    """Has a GET stream, which ends when the server forgets its sessions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgets, self.renewed = asyncio.Event(), asyncio.Event()
+        self.made_up_for = {"resources/subscribe", "logging/setLevel", "tools/list"}
+        """What has still to come after that."""
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["method"] != "GET" or self.forgets.is_set():
+            await super().__call__(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [STREAM]})
+        await send({"type": "http.response.body", "body": b"retry: 1\n\n", "more_body": True})
+        await self.forgets.wait()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def say(self, message: Mapping[str, Any], given: Mapping[bytes, bytes]) -> Reply | None:
+        if message["method"] == "initialize":
+            self.sessions += 1
+            known = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "logging": {}}}
+            info = {"serverInfo": {"name": "odd", "version": "1"}}
+            status, headers, body = rpc(message, result={**known, **info})
+            return status, [*headers, (b"mcp-session-id", b"%d" % self.sessions)], body
+        if self.forgets.is_set() and int(given.get(b"mcp-session-id", b"0")) < 5:
+            return 404, [TEXT], b""
+        if self.forgets.is_set():
+            self.made_up_for.discard(message["method"])
+            if not self.made_up_for:
+                self.renewed.set()
+        said = message["method"] in {"resources/subscribe", "logging/setLevel"}
+        return rpc(message, result={}) if said else None
+
+
+@pytest.mark.parametrize("by_call", [True, False])
+async def test_what_clients_watch_is_watched_in_the_new_session_too(
+    tmp_path: Path, *, by_call: bool
+) -> None:
+    server = Watched()
+    async with behind(tmp_path, server) as running:
+        headers = await session(running)
+        await running.post(call("resources/subscribe", uri="x:y"), **headers)
+        await running.post(call("logging/setLevel", level="error"), **headers)
+        server.sessions = 5
+        server.forgets.set()
+        if by_call:
+            await running.post(call("tools/call", name="echo"), **headers)
+        with anyio.fail_after(30):
+            await server.renewed.wait()
 
 
 class Touchy(Server):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from local_mcp_gateway.gateway.catalog import LISTS
 from local_mcp_gateway.gateway.clients import (
     LEVELS,
     Session,
@@ -116,6 +117,7 @@ class Broker:
             remembered=lambda: upstream.identity,
             tokens=self._tokens,
             identity_updated=upstream.identity_updated,
+            session_renewed=lambda: self._renewed(upstream),
             via=lambda: self._hops.onward(upstream.name),
             failed=lambda error: self._failed(upstream, error),
             started=upstream.lifecycle.child_started,
@@ -174,6 +176,11 @@ class Broker:
         if session.level_was_set and takes_levels(upstream):
             call = Call("logging/setLevel", encode({"level": LEVELS[session.level]}), SILENT)
             self._tasks.start(upstream.call, call)
+
+    def _renewed(self, upstream: Upstream) -> None:
+        """Make up for what a server has forgotten; it may be another release that lists something else."""
+        upstream.catalog_sync.changed(frozenset(LISTS))
+        self.connected(upstream)
 
     def has_subscribers(self, upstream: Upstream) -> bool:
         """Return whether a client subscribes to this resource of the server."""

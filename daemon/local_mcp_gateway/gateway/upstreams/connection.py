@@ -194,6 +194,8 @@ class Events:
     tokens: ProgressTokens
     identity_updated: Callable[[], None]
     """Called when something new about the server has to be stored."""
+    session_renewed: Callable[[], None]
+    """Called when a server that had forgotten our session has a new one, in which nothing was said yet."""
     via: Callable[[], str]
     """Returns the gateways that each request is made for, see `hops`."""
     failed: Callable[[Exception], None]

@@ -152,6 +152,7 @@ class HttpConnection(ConnectionBase):
         self._session: dict[str, str] | None = None
         self._handshaking = asyncio.Lock()
         self._stateless_only = False
+        self._forgotten = False
         self._next = 0
         self._subscriptions = Subscriptions(self._post_modern, events, self.tasks, self._check)
         self._server_requests = ServerRequests(self.tasks, events.tokens, self.notify)
@@ -332,6 +333,9 @@ class HttpConnection(ConnectionBase):
             ready = jsonrpc.notification("notifications/initialized")
             await self._post_only(ready, INITIALIZED_S)
             self.tasks.start(self._get_stream, headers)
+            if self._forgotten:
+                self._forgotten = False
+                self._events.session_renewed()
 
     async def _post_session(self, call: Call, *, again: bool = False) -> Answer:
         """Send a request in our session. Raises SessionExpired when that is gone.
@@ -389,7 +393,7 @@ class HttpConnection(ConnectionBase):
             if self._session is session and not sure:
                 return
             if self._session is session:  # or another call has noticed it
-                self._session = None
+                self._session, self._forgotten = None, True
                 self._events.stderr_line("the session was lost and is made again")
         raise SessionExpired(reason, refused)
 
@@ -427,6 +431,7 @@ class HttpConnection(ConnectionBase):
         A server may end it at any time, and say when to reconnect.
         """
         last: str | None = None
+        opened = False
         pace = ReconnectBackoff()
         while self._session is headers and not self._lost.done():
             asked = {**headers, "Accept": STREAM, hops.HEADER: self._events.via()}
@@ -435,7 +440,10 @@ class HttpConnection(ConnectionBase):
             try:
                 async with await send(self._http, "GET", self._url, asked) as reply:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
+                        if opened:
+                            self.tasks.start(self._renew, headers)
                         return
+                    opened = True
                     parser, turn = SseParser(self._limit), FairShare()
                     async for chunk in chunks_of(reply):
                         turn.begin()
@@ -448,6 +456,14 @@ class HttpConnection(ConnectionBase):
             except (aiohttp.ClientError, OSError, EventTooLarge, UpstreamDisconnected):
                 await self._check()
             await asyncio.sleep(pace.pause_s())
+
+    async def _renew(self, session: dict[str, str]) -> None:
+        """Make our session again if the server has forgotten it: what clients watch is in it."""
+        with suppress(UpstreamDisconnected):
+            try:
+                await self._check_session(session, "its stream is refused")
+            except SessionExpired:
+                await self._handshake()
 
     async def _check(self) -> None:
         """After a broken stream, check that the server accepts connections; else lose the connection."""
