@@ -52,6 +52,8 @@ async def test_a_session_that_is_unknown_or_ended_is_not_found(running: Running)
     async with running.http.delete(running.url, headers=identity) as reply:
         assert reply.status == 200
     assert (await running.post(call("ping"), **headers)).status == 404
+    greeted = await running.post(HELLO, **headers)
+    assert greeted.headers["mcp-session-id"] != headers["mcp_session_id"]
 
 
 async def test_the_only_profile_needs_no_name(tmp_path: Path) -> None:
@@ -114,9 +116,9 @@ async def test_notifications_and_answers_are_accepted(running: Running) -> None:
     headers = await session(running)
     message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
     assert (await running.post(message, **headers)).status == 202
+    assert (await running.post({**message, "id": None}, **headers)).status == 202
     assert (await running.post({"jsonrpc": "2.0", "id": 9, "result": {}}, **headers)).status == 202
 
-    assert (await running.post({**message, "id": None}, **headers)).status == 202
 
 async def test_an_unknown_tool_is_an_error_of_the_client(running: Running) -> None:
     error = (await (await running.post(call("tools/call", name="nope"))).json())["error"]
@@ -214,3 +216,33 @@ async def test_a_batch_is_answered_as_one_where_the_revision_has_batches(running
     assert (await running.post([note], **headers)).status == 202
     newer = await running.post([call("ping", 1)], **await session(running))
     assert newer.status == 400
+
+
+async def test_a_stateless_request_without_its_version_header_is_told_so(running: Running) -> None:
+    message = call("tools/list", _meta=META)
+    reply = await running.post(message)
+    error = (await reply.json())["error"]
+    assert (reply.status, error["code"]) == (400, -32020)
+    assert error["message"].startswith("mcp-protocol-version header does not match")
+    in_a_session = await running.post(message, **await session(running))
+    assert "tools" in (await in_a_session.json())["result"]
+    greeting = {**HELLO, "params": {**HELLO["params"], "_meta": META}}
+    assert (await running.post(greeting)).headers["mcp-session-id"]
+
+
+async def test_a_header_that_is_sent_twice_alike_counts_once(running: Running) -> None:
+    twice = [("MCP-Protocol-Version", "2025-06-18"), ("Content-Type", "application/json")] * 2
+    body = json.dumps(call("ping"))
+    async with running.http.post(running.url, data=body, headers=twice) as reply:
+        assert (await reply.json())["result"] == {}
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream", "text/*, application/json"])
+async def test_who_takes_anything_gets_the_stream_of_its_session(
+    running: Running, accept: str
+) -> None:
+    asked = {"Mcp-Session-Id": (await session(running))["mcp_session_id"]}
+    async with running.http.get(running.url, headers={**asked, "Accept": accept}) as reply:
+        assert (reply.status, reply.content_type) == (200, "text/event-stream")
+    async with running.http.get(running.url, headers={**asked, "Accept": "text/html"}) as reply:
+        assert reply.status == 406

@@ -282,8 +282,7 @@ class GatewayApp:
     ) -> Awaitable[None]:
         if (fault := versions.fault_of(http_request.headers, message)) is not None:
             return http_request.plain(*fault)
-        version = versions.version_of(http_request.headers)
-        if version not in versions.HANDSHAKE and versions.is_modern(version, message):
+        if versions.is_stateless(http_request.headers, message):
             return self._post_modern(profile, message, http_request)
         return self._post_handshake(profile, message, http_request)
 
@@ -305,7 +304,7 @@ class GatewayApp:
     ) -> Awaitable[None]:
         identity = http_request.headers.get("mcp-session-id")
         session = self._session_of(identity, profile, http_request)
-        if identity is not None and session is None:
+        if identity is not None and session is None and message.method != "initialize":
             answer = failure(jsonrpc.UPSTREAM_UNAVAILABLE, "Session not found")
             return http_request.reply(404, response(message.id, answer))
         if not message.is_request:
@@ -393,7 +392,7 @@ class GatewayApp:
         elif http_request.method == "DELETE":
             self._sessions.close(session)
             await http_request.empty(200)
-        elif not http_request.streams:
+        elif not (http_request.streams or http_request.takes_anything):
             await http_request.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
             await serve_stream(session, http_request, self._options.keepalive_s)

@@ -89,6 +89,12 @@ class HttpRequest(msgspec.Struct, eq=False):
         """Whether the client accepts an event stream."""
         return accepts_stream(self.headers.get("accept", ""))
 
+    @property
+    def takes_anything(self) -> bool:
+        """Whether the client leaves open what it gets, as libraries do by themselves."""
+        accept = self.headers.get("accept", "")
+        return not accept or "*/*" in accept or "text/*" in accept
+
     async def body(self, limit: int) -> bytes:
         """Read the whole body. Raises BodyTooLarge, at once where Content-Length says so."""
         if int(self.headers.get("content-length", 0)) > limit:
@@ -146,11 +152,12 @@ def accepts_stream(accept: str) -> bool:
 
 
 def _joined(sent: Headers) -> dict[str, str]:
-    """Return repeated headers joined into one, as HTTP defines it."""
+    """Return repeated headers joined into one, as HTTP defines it; one that is sent twice alike, once."""
     headers: dict[str, str] = {}
     for name, value in sent:
         key, text = name.decode("latin-1"), value.strip(SPACE).decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        if headers.setdefault(key, text) != text:
+            headers[key] += f", {text}"
     return headers
 
 
