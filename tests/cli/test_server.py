@@ -104,12 +104,14 @@ def test_a_variable_is_filled_in_when_the_server_starts_and_a_missing_one_is_nam
     either: Place,
 ) -> None:
     command = (sys.executable, "-m", "${MODULE}", "--local-timezone", "${ZONE:-UTC}")
-    either.run("server", "add", "time", "--", *command)
-    tried = either.run("server", "test", "time")
-    assert tried.code == 1
-    assert "the variable ${MODULE} of server 'time' is not set" in tried.stderr
-    assert "--env MODULE=" in tried.stderr
-    assert either.run("server", "edit", "time", "--env", "MODULE=mcp_server_time").code == 0
+    either.run("server", "add", "time", "--env", "TOKEN=${input:token}", "--", *command)
+    for name, value in {"token": "secret", "MODULE": "mcp_server_time"}.items():
+        tried = either.run("server", "test", "time")
+        assert tried.code == 1
+        said, todo = tried.stderr.splitlines()[-2:]
+        assert f"{name}}} of server 'time' is not set." in said
+        assert todo.startswith("→ Set it where the gateway starts or `server edit time --env ")
+        assert either.run("server", "edit", "time", "--env", f"{name}={value}").code == 0
     assert "${MODULE}" in str(either.run("server", "show", "time", "--json").json()["args"])
     assert either.run("server", "test", "time").code == 0
 

@@ -376,6 +376,18 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
     ),
     ("connect --undo", 2, "Which client?", "Known are claude-code,"),
     (
+        "connect claude",
+        2,
+        "There is no client `claude`. Did you mean `claude-code` or `claude-desktop`?",
+        "Known are claude-code,",
+    ),
+    (
+        "connect Goos",
+        2,
+        "There is no client `Goos`. Did you mean `goose`?",
+        "Known are claude-code,",
+    ),
+    (
         "connect cursor --profile nothing",
         2,
         "There is no profile 'nothing'; there is work.",

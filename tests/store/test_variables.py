@@ -53,6 +53,24 @@ def test_each_text_of_a_definition_may_have_variables() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("env", "expanded"),
+    [
+        ({"TOKEN": "${input:token}", "token": "t"}, {"TOKEN": "t", "token": "t"}),
+        ({"A": "a${B}", "B": "b${C}"}, {"A": "abc", "B": "bc"}),
+        ({"PATH": "/x:${PATH}", "P": "${PATH}"}, {"PATH": "/x:/bin", "P": "/x:/bin"}),
+    ],
+)
+def test_a_variable_of_its_environment_may_name_another_one(
+    env: dict[str, str], expanded: dict[str, str]
+) -> None:
+    """As the hint says to a person who imported `"TOKEN": "${input:token}"`: `server edit --env token=…`."""
+    given = {"PATH": "/bin", "C": "c"}
+    assert expand_variables(replace(COMMAND, env=env), given)[0].env == expanded
+    with pytest.raises(UsageProblem, match=r"\$\{A\} of server 'a' is not set"):
+        expand_variables(replace(COMMAND, env={"A": "${B}", "B": "${A}"}), {})
+
+
 def test_a_value_is_not_read_for_variables_again() -> None:
     assert argument("${A}", A="${B}", B="b") == "${B}"
 

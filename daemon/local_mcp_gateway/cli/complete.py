@@ -49,6 +49,14 @@ def profiles(invocation: Invocation, _: click.Context) -> Iterable[str]:
 
 
 @_completing
+def clients(_: Invocation, __: click.Context) -> Iterable[str]:
+    """Return the clients that `connect` knows."""
+    from local_mcp_gateway.service.admin import CLIENTS
+
+    return CLIENTS
+
+
+@_completing
 def tools(invocation: Invocation, context: click.Context) -> Iterable[str]:
     """Return the tools that the running gateway shows; without one no server is started for it."""
     from local_mcp_gateway.service.admin import ask

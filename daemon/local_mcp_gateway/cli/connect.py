@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, confirm, serving_status
+from local_mcp_gateway.cli.lazy_group import did_you_mean
 from local_mcp_gateway.cli.token_file import given_token
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import (
@@ -22,12 +24,13 @@ from local_mcp_gateway.service.admin import (
 
 if TYPE_CHECKING:
     from local_mcp_gateway.cli.context import Invocation
+    from local_mcp_gateway.service.admin import Client
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 @click.command()
-@click.argument("client", required=False, type=click.Choice(list(CLIENTS)), metavar="[CLIENT]")
+@click.argument("client", required=False, shell_complete=complete.clients)
 @click.option(
     "--profile",
     shell_complete=complete.profiles,
@@ -73,7 +76,7 @@ def connect(
             raise UsageProblem("Which client?", hint=f"Known are {', '.join(CLIENTS)}.")
         _show_lines(url, as_json=as_json)
         return Exit.OK
-    chosen = CLIENTS[client]
+    chosen = _client(client)
     file = (file or file_of(chosen, Path.home())).absolute()
     if token_file is not None:
         given_token(token_file := token_file.absolute())  # refuse one that `stdio` would refuse
@@ -107,6 +110,16 @@ def connect(
         done = "no longer has this entry" if undo else f"points to {url}"
         ui.tell(f"{chosen.title} {done}. {chosen.then}{ui.one_line(where)}")
     return Exit.OK
+
+
+def _client(name: str) -> Client:
+    if name in CLIENTS:
+        return CLIENTS[name]
+    near = [known for known in CLIENTS if known.startswith(name.lower())]
+    suggested = did_you_mean(near or get_close_matches(name.lower(), CLIENTS))
+    raise UsageProblem(
+        f"There is no client `{name}`.{suggested}", hint=f"Known are {', '.join(CLIENTS)}."
+    )
 
 
 def address_of(invocation: Invocation) -> str:

@@ -352,7 +352,7 @@ class Gateway:
                 self._sources.pop(definition.id, None)
                 return None
         except GatewayError as error:
-            raise UpstreamDisconnected(as_reason(error), unsent=True) from None
+            raise UpstreamDisconnected(as_reason(error), unsent=True) from error
         source = self._sources.get(definition.id)
         if source is None:
             from local_mcp_gateway.gateway.oauth import TokenSource

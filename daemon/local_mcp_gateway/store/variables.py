@@ -9,7 +9,7 @@ is the text itself.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -61,19 +61,27 @@ def expand_variables(
     """
     if not any("${" in text for text in _texts(server)):
         return server, frozenset()
-    lookup = {"userHome": str(Path.home()), **environment}
+    outside = {"userHome": str(Path.home()), **environment}
     used: set[str] = set()
+    begun: set[str] = set()
+    own: dict[str, str] = {}
+
+    def find(name: str) -> str | None:
+        if name in server.env and name not in begun:  # one that names itself means the outer one
+            begun.add(name)
+            own[name] = filled(server.env[name])
+        return own.get(name, outside.get(name))
 
     def filled(text: str) -> str:
-        return VARIABLE.sub(lambda match: _value(server, match, lookup, used), text)
+        return VARIABLE.sub(lambda match: _value(server, match, find, used), text)
 
-    env = {name: filled(text) for name, text in server.env.items()}
-    lookup |= env
+    for name in server.env:
+        find(name)
     expanded = replace(
         server,
         command=server.command and filled(server.command),
         args=tuple(map(filled, server.args)),
-        env=env,
+        env={name: own[name] for name in server.env},
         cwd=server.cwd and filled(server.cwd),
         url=server.url and filled(server.url),
         headers={name: filled(text) for name, text in server.headers.items()},
@@ -109,7 +117,10 @@ def problem_of_url(url: str) -> str | None:
 
 
 def _value(
-    server: ServerDefinition, match: re.Match[str], lookup: Mapping[str, str], used: set[str]
+    server: ServerDefinition,
+    match: re.Match[str],
+    find: Callable[[str], str | None],
+    used: set[str],
 ) -> str:
     escaped, source, there, name, default = match.groups()
     if escaped:
@@ -119,7 +130,8 @@ def _value(
     elif source == "envFile":
         value = _value_in_file(server, there)
     else:
-        value = lookup.get(there or name, default) if source in _KNOWN else default
+        found = find(there or name) if source in _KNOWN else None
+        value = default if found is None else found
     if value is None:
         where = f" or `server edit {server.name} --env {there or name}=…`" if server.command else ""
         raise UsageProblem(

@@ -31,7 +31,7 @@ async def with_values(server: ServerDefinition, unseal: Unseal) -> ServerDefinit
     try:
         server, used = expand_variables(server, os.environ)
     except GatewayError as error:
-        raise UpstreamDisconnected(as_reason(error), unsent=True) from None
+        raise UpstreamDisconnected(as_reason(error), unsent=True) from error
     learn(_secrets_of(server, used))
     return server
 
@@ -42,7 +42,7 @@ async def _decrypted(server: ServerDefinition, unseal: Unseal) -> ServerDefiniti
     try:
         return await asyncio.to_thread(unseal, server)
     except GatewayError as error:
-        raise UpstreamDisconnected(as_reason(error), unsent=True) from None
+        raise UpstreamDisconnected(as_reason(error), unsent=True) from error
 
 
 def as_reason(error: GatewayError) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.service.admin.connect import (
         CLIENTS,
+        Client,
         client_entries,
         client_lines,
         connected,
@@ -41,6 +42,7 @@ else:
         client_files=("files_of_clients", "parse_client_file", "read_entries"),
         connect=(
             "CLIENTS",
+            "Client",
             "client_entries",
             "client_lines",
             "connected",
@@ -67,6 +69,7 @@ else:
 __all__ = [
     "CLIENTS",
     "READ_ONLY",
+    "Client",
     "NoDaemon",
     "OwnAddress",
     "RegistryServer",

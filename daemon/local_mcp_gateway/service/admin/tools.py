@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
+from local_mcp_gateway.errors import GatewayError, UpstreamProblem, UsageProblem
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import redact_text
 from local_mcp_gateway.store import CatalogKind, queries
@@ -49,6 +49,11 @@ async def check_server(database: ConnectionPool, gateway: Gateway, name: str) ->
             f"`server edit {name} --header Authorization=…`.",
         ) from needed
     except Exception as error:  # each transport fails in its own way; report one sentence
+        if isinstance(known := error.__cause__, GatewayError):  # its values cannot be made
+            said = f"{known.message[0].lower()}{known.message[1:]}"
+            raise UpstreamProblem(
+                f"Server {name!r} does not work: {redact_text(said)}", hint=known.hint
+            ) from error
         raise UpstreamProblem(
             f"Server {name!r} does not work: {redact_text(str(error))}"
         ) from error
