@@ -177,12 +177,12 @@ def run_batch(
             rebuilds.accepts = {one for m in batch.migrations for one in m.directives.accept}
         with supervised(connection, run, observer, rebuilds) as session:
             steps = tuple(_apply(session, migration) for migration in batch.migrations)
-    ledger.ensure(is_v1=is_v1)
     found = {step.tag: step for step in rehearsed}
     applied = [
         (migration, step.facts(found.get(migration.tag)))
         for migration, step in zip(batch.migrations, steps, strict=True)
     ]
+    ledger.ensure(is_v1=is_v1)
     ledger.record(applied, event=event, backup=backup)
     return steps
 

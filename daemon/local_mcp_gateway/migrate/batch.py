@@ -84,13 +84,18 @@ def apply_batch(
         rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)
+    observer = watch or (
+        _Live(run, total)
+        if rehearsed is not None
+        else _Unrehearsed(run, total, refuse=backup is not None)
+    )
     steps = run_batch(
         plan.batches[0],
         ledger,
         backup=backup,
         event=APPLIED_IN_DEV if options.journal_new_files else "applied",
         is_v1=plan.folder.is_v1,
-        observer=watch or _Live(run, total, quotes=rehearsed is None, refuse=backup is not None),
+        observer=observer,
         rebuilds=rebuilds,
         rehearsed=() if rehearsed is None else rehearsed.steps,
         run=run,
@@ -209,20 +214,30 @@ def _report(run: Run, tag: str, kind: str, name: str, message: str) -> None:
 
 
 class _Live(Observer):
-    """Reports the progress, and what a rehearsal would have found: double-quoted strings, kept objects."""
+    """Reports the progress of a batch that was rehearsed."""
 
-    def __init__(self, run: Run, total: int, *, quotes: bool, refuse: bool) -> None:
+    def __init__(self, run: Run, total: int) -> None:
         self._run = run
         self._total = total
         self._begun = 0
-        self._quotes = quotes
+
+    def before_migration(self, migration: Migration) -> None:
+        """Report that a migration begins."""
+        self._run.progress(f"apply {migration.tag}", self._begun, self._total)
+        self._begun += 1
+
+
+class _Unrehearsed(_Live):
+    """Finds, too, what a rehearsal would have found: double-quoted strings, kept objects."""
+
+    def __init__(self, run: Run, total: int, *, refuse: bool) -> None:
+        super().__init__(run, total)
         self._refuse = refuse
 
     def before_migration(self, migration: Migration) -> None:
-        """Report that a migration begins, and a comment in it that never ends."""
-        self._run.progress(f"apply {migration.tag}", self._begun, self._total)
-        self._begun += 1
-        found = find_unclosed(migration) if self._quotes else None
+        """Refuse a comment in it that never ends, or report it."""
+        super().before_migration(migration)
+        found = find_unclosed(migration)
         if found is not None:
             if self._refuse:
                 raise found
@@ -232,8 +247,6 @@ class _Live(Observer):
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
     ) -> None:
         """Raise DoubleQuotedString, or report it, and what an IF NOT EXISTS keeps."""
-        if not self._quotes:
-            return
         kept = find_kept(connection, statement)
         if kept is not None:
             _report(self._run, migration.tag, str(kept.kind), kept.object, kept.message)
