@@ -18,7 +18,7 @@ from pathlib import Path
 
 import aiohttp
 
-from benchmarks.gateway import CALLS, CONNECTIONS, HEADERS, ROOT, ROUNDS, Load, compare, cpu_s, side
+from benchmarks.gateway import CALLS, CONNECTIONS, HEADERS, ROOT, ROUNDS, Load, compare, side
 from benchmarks.table import Row, Size
 from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database import ConnectionPool
@@ -76,13 +76,13 @@ def _wrong_tokens(size: Size) -> Iterable[Row]:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         url, _ = stack.enter_context(side("echo_server"))
-        url, pid = stack.enter_context(side("gateway_process", folder, f"http:echo:{url}"))
-        found = asyncio.run(_during_floods(url, pid, size))
-    (alone, _, _), (wrong, rate, cpu), (other, rate_other, cpu_other) = found.values()
-    note = f"{cpu:.2f} ms a wrong token, {cpu_other:.2f} ms an unknown address"
-    yield Row("CPU of a wrong token / any request", cpu / cpu_other, "×", 1.1, None, note)
-    note = f"{alone:.1f} ms alone, {wrong:.1f} ms beside {rate:.0f} wrong tokens a second"
-    yield Row("p50 of a call, beside wrong tokens / alone", wrong / alone, "×", note=note)
+        url, _ = stack.enter_context(side("gateway_process", folder, f"http:echo:{url}"))
+        found = asyncio.run(_during_floods(url, size))
+    (alone, _), (wrong, rate), (other, rate_other) = found.values()
+    note = (
+        f"{alone:.1f} ms alone, {wrong:.1f} ms beside {rate:.0f} answers to wrong tokens a second"
+    )
+    yield Row("p50 of a call, beside wrong tokens / alone", wrong / alone, "×", 1.1, None, note)
     note = f"{other:.1f} ms beside {rate_other:.0f} unknown addresses a second"
     yield Row("p50 of a call, beside wrong tokens / any", wrong / other, "×", note=note)
 
@@ -99,10 +99,9 @@ async def _check_s() -> float:
     return (time.process_time() - started) / A_SECOND
 
 
-async def _during_floods(url: str, pid: int, size: Size) -> dict[str, tuple[float, float, float]]:
-    """Return p50 in ms, the requests a second of the flood and the CPU of one in ms: alone, and in each flood."""
-    names = ("", *FLOODS)
-    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
+async def _during_floods(url: str, size: Size) -> dict[str, tuple[float, float]]:
+    """Return p50 in ms and the answers a second of the flood: alone, and in each flood."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("", *FLOODS)}
     for _ in range(ROUNDS[size]):
         for name, measured in found.items():
             command = [sys.executable, "-m", "benchmarks.gateway_tokens", url, name]
@@ -116,30 +115,19 @@ async def _during_floods(url: str, pid: int, size: Size) -> dict[str, tuple[floa
                     flood.stdout.readline()  # it has begun
                     p50 = await load.p50_ms(CALLS[size])
                     said, _ = flood.communicate("")  # the end of its input ends it
-            used = await asyncio.to_thread(_cpu_ms, command, pid) if name else 0.0
-            measured.append((p50, float(said.split()[0]), used))
+            measured.append((p50, float(said)))
     return {
-        name: tuple(map(statistics.median, zip(*each, strict=True))) for name, each in found.items()
+        name: (statistics.median(p50 for p50, _ in each), statistics.median(r for _, r in each))
+        for name, each in found.items()
     }
 
 
-def _cpu_ms(command: list[str], pid: int) -> float:
-    """Return the CPU that the gateway uses for each of 2,000 requests of a flood."""
-    before = cpu_s(pid)
-    done = subprocess.run([*command, "2000"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return (cpu_s(pid) - before) / int(done.stdout.split()[-1]) * 1000
-
-
-async def _flood(url: str, name: str, most: str = "") -> None:
-    """Send requests until the input ends or there were so many; none for no name.
-
-    Prints how many a second were answered, and how many.
-    """
+async def _flood(url: str, name: str) -> None:
+    """Send requests until the input ends, none for no name; print how many a second were answered."""
     path, shown, status = FLOODS.get(name, ("", {}, 0))
     url, over, answered = url.removesuffix("/mcp") + path, asyncio.Event(), 0
     loop = asyncio.get_running_loop()
-    if not most:
-        loop.add_reader(sys.stdin.fileno(), over.set)
+    loop.add_reader(sys.stdin.fileno(), over.set)
 
     async def worker(http: aiohttp.ClientSession) -> None:
         nonlocal answered
@@ -148,8 +136,6 @@ async def _flood(url: str, name: str, most: str = "") -> None:
                 await reply.read()
                 assert reply.status == status, reply.status
             answered += 1
-            if most and answered >= int(most):
-                over.set()
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         started = time.perf_counter()
@@ -157,7 +143,7 @@ async def _flood(url: str, name: str, most: str = "") -> None:
         print("begun", flush=True)
         await over.wait()
         await asyncio.gather(*workers)
-        print(answered / (time.perf_counter() - started), answered, flush=True)
+        print(answered / (time.perf_counter() - started), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from local_mcp_gateway.gateway.clients.admission import (
     RETRY_AFTER,
     Admission,
     Limiter,
+    RefusalDelay,
     TokenRefused,
 )
 from local_mcp_gateway.gateway.clients.capabilities import (
@@ -41,6 +42,7 @@ __all__ = [
     "EventStream",
     "Limiter",
     "Outbox",
+    "RefusalDelay",
     "Session",
     "Sessions",
     "TokenRefused",

@@ -147,6 +147,42 @@ class Admission:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._look)
 
 
+AT_ONCE: Final = 20
+"""How many refusals a second are answered at once."""
+LATER_S: Final = 1.0
+MOST_WAITING: Final = 1_000
+"""How many refused requests are held; the connection of a further one is closed with its answer."""
+
+
+class RefusalDelay:
+    """Answers refused requests late while there are many: who tries tokens waits, and everybody else does not.
+
+    An answer costs the process as much as any other, and the next try comes only after it.
+    """
+
+    def __init__(self, later_s: float = LATER_S) -> None:
+        self._later_s = later_s
+        self._until = 0.0
+        """When all that were answered at once have had their share of a second."""
+        self._waiting = 0
+
+    async def wait(self) -> bool:
+        """Wait if there were many of late; return False instead where too many wait already."""
+        now = time.monotonic()
+        until = max(self._until, now) + 1 / AT_ONCE
+        if until <= now + 1:
+            self._until = until
+            return True
+        if self._waiting >= MOST_WAITING:
+            return False
+        self._waiting += 1
+        try:
+            await asyncio.sleep(self._later_s)
+        finally:
+            self._waiting -= 1
+        return True
+
+
 LIMITED: Final = -32011
 """The error code of a call beyond a limit; its data says in how many seconds to try again."""
 RETRY_AFTER: Final = "retryAfterS"

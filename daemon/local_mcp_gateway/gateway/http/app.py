@@ -15,6 +15,7 @@ import msgspec
 from local_mcp_gateway.gateway.clients import (
     LIMITED,
     RETRY_AFTER,
+    RefusalDelay,
     TokenRefused,
 )
 from local_mcp_gateway.gateway.http.endpoints import OPEN, serve_builtin
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.log import Emit
 
+CLOSE: Final = (b"connection", b"close")
 TICK_S: Final = 0.1
 """How late a timer of a response may fire."""
 FOR_PEOPLE: Final = (
@@ -102,6 +104,7 @@ class GatewayApp:
         self._admission = admission
         self._refusals = Throttle()
         """By the kind of refusal: anybody may send thousands of requests."""
+        self._delay = RefusalDelay()
         self._hops = way
         self._status = status
         self._emit = emit
@@ -144,7 +147,12 @@ class GatewayApp:
         said = why.replace("`", "'").encode()
         challenge = b'Bearer error="invalid_token", error_description="%s"' % said
         http_request.extra = [(b"www-authenticate", challenge), *http_request.extra]
-        return http_request.plain(401, failure(INVALID_REQUEST, why))
+        return self._refused_late(http_request, failure(INVALID_REQUEST, why))
+
+    async def _refused_late(self, http_request: HttpRequest, answer: Answer) -> None:
+        if not await self._delay.wait():
+            http_request.extra = [CLOSE, *http_request.extra]
+        await http_request.plain(401, answer)
 
     def _log_refusal(self, kind: str, why: str, http_request: HttpRequest) -> None:
         repeated = self._refusals.repeated(kind, time.monotonic())
