@@ -187,13 +187,17 @@ def test_a_migration_and_the_history_say_what_was_done(place: Place, said: Said)
     assert (second["state"], second["backup"]) == ("migrated", str(place.backups[0]))
     assert second["fingerprint"] != first["fingerprint"]
     common: dict[str, object] = {"event": "applied", "program_version": __version__}
-    common |= {"previous_hash": None, "rows_touched": 0, "rehearsed_ms": None, "hazards": None}
+    common |= {"previous_hash": None, "rows_touched": 0}
+    # A new database is not rehearsed.
+    rehearsals: tuple[dict[str, object], ...] = (
+        {"rehearsed_ms": None, "hazards": None}, {"rehearsed_ms": ABOVE_ZERO, "hazards": []},
+    )  # fmt: skip
     entries = applied(place)
     assert [entry.pop("line_ends_differ") for entry in entries] == [False, False]
     assert said(place, "db history") == [
-        {**common, **entry, "backup": backup, "fingerprint": report["fingerprint"]}
-        for entry, backup, report in zip(
-            entries, (None, place.backups[0].stem), (first, second), strict=True
+        {**common, **entry, **rehearsal, "backup": backup, "fingerprint": report["fingerprint"]}
+        for entry, rehearsal, backup, report in zip(
+            entries, rehearsals, (None, place.backups[0].stem), (first, second), strict=True
         )
     ]
     assert [entry["tag"] for entry in applied(place)] == [one, two]
@@ -465,7 +469,7 @@ def test_mending_a_history_names_what_was_mended(place: Place, said: Said) -> No
 def test_a_folder_is_squashed(place: Place, said: Said) -> None:
     place.folder.add("one", "CREATE TABLE a (x)")
     place.folder.add("two", "CREATE TABLE b (x)")
-    done = said(place, "db squash --yes")
+    done = said(place, "db squash", "--yes")
     assert (done["tag"], done["squashed"]) == ("0001_two", ["0000_one", "0001_two"])
 
 
