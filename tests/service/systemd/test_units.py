@@ -118,20 +118,33 @@ def test_a_socket_that_somebody_stopped_is_installed_again(installed: Installed)
     assert port["state"] == "ok"
 
 
-def test_what_systemd_could_not_set_up_is_named_with_a_way_out(installed: Installed) -> None:
-    installed.limit("ReadWritePaths=/nowhere/at/all")
+@pytest.mark.parametrize(
+    ("line", "what", "way_out"),
+    [
+        ("ReadWritePaths=/nowhere/at/all", "namespaces (status 226)", "systemctl --user edit"),
+        (
+            "LoadCredential=mine:/nowhere/at/all",
+            "credentials (status 243)",
+            "systemctl --user status",
+        ),
+    ],
+)
+def test_what_systemd_could_not_set_up_is_named_with_a_way_out(
+    installed: Installed, line: str, what: str, way_out: str
+) -> None:
+    installed.limit(line)
     done = installed.run("service", "install", check=False)
     assert done.code == 7
-    assert "systemd could not set up its namespaces (status 226)" in done.stderr
-    assert "systemctl --user edit" in done.stderr
+    assert f"systemd could not set up its {what}" in done.stderr
+    assert way_out in done.stderr
     for command in (
         ("service", "status"),
         ("doctor",),
         ("startup",),
     ) * 2:  # it tries again and again
         told = installed.run(*command, check=False).stdout
-        assert "systemd could not set up its namespaces (status 226)" in told
-        assert "systemctl --user edit" in told
+        assert f"systemd could not set up its {what}" in told
+        assert way_out in told
 
 
 def test_a_failed_service_is_forgotten_when_it_is_uninstalled(installed: Installed) -> None:
