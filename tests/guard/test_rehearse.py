@@ -41,6 +41,18 @@ def test_nothing_pending_is_no_rehearsal(notes: Place) -> None:
     assert dry_run_on_copy(context(notes), notes.database).rehearsal is None
 
 
+def test_rows_are_counted_under_a_collation_of_the_application(notes: Place) -> None:
+    policy = GuardPolicy(collations={"german": lambda a, b: (a > b) - (a < b)})
+    notes.folder.add("key", "CREATE TABLE words (word COLLATE german PRIMARY KEY) WITHOUT ROWID;")
+    start(notes, policy=policy)
+    notes.folder.add("word", "INSERT INTO words VALUES ('a');")
+    found = dry_run_on_copy(replace(context(notes), policy=policy), notes.database)
+    assert [(t.table, t.before, t.after) for t in found.tables] == [
+        ("notes", 1, 1),
+        ("words", 0, 1),
+    ]
+
+
 def test_every_hazard_is_reported_before_one_is_refused(notes: Place) -> None:
     notes.folder.add("clean", "DELETE FROM notes;")
     notes.folder.add("drop", "ALTER TABLE notes DROP COLUMN body;")

@@ -117,6 +117,7 @@ def _weighed(
     if not pending:
         return list(hazards)
     with reading(invocation.database) as connection:
+        invocation.prepare(connection)
         return [
             (tag, rebuild_cost([hazard], connection)[0] if tag in pending else hazard)
             for tag, hazard in hazards

@@ -210,6 +210,7 @@ def _weighed(invocation: Invocation, made: Draft) -> Draft:
     if not made.plan.rebuilds or not has_content(database):
         return made
     with reading(database) as connection:
+        invocation.prepare(connection)
         hazards = rebuild_cost(made.plan.hazards, connection)
     return replace(made, plan=replace(made.plan, hazards=hazards))
 

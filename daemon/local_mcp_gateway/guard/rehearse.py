@@ -208,6 +208,9 @@ def copy_of(context: GuardContext, source: Path) -> Iterator[GuardContext]:
 def _run(on_copy: GuardContext, source: Path) -> DryRun:
     copy = on_copy.database
     with reading(copy) as reader:
+        on_copy.policy.prepare(
+            reader
+        )  # an index that SQLite counts by may have a collation of its own
         before = _count(reader)
     size = copy.stat().st_size
     plan = make_plan(on_copy, fresh=False)
