@@ -95,14 +95,18 @@ def test_a_folder_that_we_extended_is_applied_by_drizzle_and_passes_its_check(
         assert report.state == "current"
 
 
-@pytest.mark.parametrize("prefix", ["index", "timestamp", "supabase", "unix"])
+PREFIXES = ("index", "timestamp", "supabase", "unix")
+
+
+def columns(*names: str) -> str:
+    made = ", ".join(f"{name}: text()" for name in names)
+    return f'export const notes = sqliteTable("notes", {{ id: int().primaryKey(), {made} }});'
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
 def test_either_side_goes_on_in_a_folder_of_any_prefix(
     place: Place, zero: Toolbox, prefix: str
 ) -> None:
-    def columns(*names: str) -> str:
-        made = ", ".join(f"{name}: text()" for name in names)
-        return f'export const notes = sqliteTable("notes", {{ id: int().primaryKey(), {made} }});'
-
     zero.generate(place.folder.path, columns("a"), f"--prefix={prefix}")
     for later_s, added, theirs in ((10, "b", "c"), (20, "d", "e")):
         before = place.run("db", "check")
@@ -250,6 +254,35 @@ def test_either_side_goes_on_in_a_folder_of_drizzle_1(
     checked = place.run("db", "check")
     assert checked.code == 0, checked.stdout
     assert place.run("db", "diff").code == 0
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_either_side_goes_on_in_a_folder_that_drizzle_kit_1_has_brought_up(
+    stamped_place: StampedPlace, zero: Toolbox, one: Toolbox, prefix: str
+) -> None:
+    place, path = stamped_place, stamped_place.migrations
+    zero.generate(path, columns("a"), f"--prefix={prefix}", later_s=-60)
+    schema = place.root / "schema.sql"
+    schema.write_text(
+        "CREATE TABLE `notes` (`id` integer PRIMARY KEY NOT NULL, `a` text, `b` text);"
+    )
+    assert place.run("db", "generate", "--schema", schema).code == 0
+    place.migrate()
+    one.up(path)
+    assert not (path / "meta").exists()
+    checked = place.run("db", "check")
+    assert checked.code == 0, checked.stdout
+    schema.write_text(schema.read_text().replace("`b` text", "`b` text, `c` text"))
+    assert place.run("db", "generate", "--schema", schema).code == 0
+    place.migrate()
+    assert "Everything's fine" in one.check(path)
+    one.generate(path, columns("a", "b", "c", "d"), later_s=60)
+    one.migrate(place.database, path)
+    checked = place.run("db", "check")
+    assert checked.code == 0, checked.stdout
+    assert place.run("db", "diff").code == 0
+    assert len(place.run("db", "status", "--json").json()["applied"]) == 4
 
 
 BASE = 'export const a = sqliteTable("a", { id: int().primaryKey(), x: text()%s });'

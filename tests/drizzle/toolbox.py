@@ -92,13 +92,16 @@ class Toolbox:
 
     def check(self, migrations: Path) -> str:
         """Run `drizzle-kit check` on a folder and return what it said; raises if it found something."""
+        return self._on_folder("check", migrations)
+
+    def up(self, migrations: Path) -> str:
+        """Run `drizzle-kit up`, which brings a folder into the form of this version."""
+        return self._on_folder("up", migrations)
+
+    def _on_folder(self, command: str, migrations: Path) -> str:
         kit = self.folder / "node_modules" / ".bin" / "drizzle-kit"
-        return self._run(
-            str(kit),
-            "check",
-            "--dialect=sqlite",
-            f"--out={os.path.relpath(migrations, self.folder)}",
-        )
+        out = os.path.relpath(migrations, self.folder)
+        return self._run(str(kit), command, "--dialect=sqlite", f"--out={out}")
 
     def _run(self, *command: str, **env: str) -> str:
         done = subprocess.run(
