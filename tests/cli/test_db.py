@@ -63,6 +63,17 @@ def test_a_dry_run_names_the_hazards(users: Place) -> None:
     assert "deletes_data" in seen.stdout
 
 
+def test_a_dry_run_is_refused_where_the_migration_would_be(users: Place) -> None:
+    users.migrate()
+    tag = users.folder.add("drop", "ALTER TABLE users DROP COLUMN name")
+    env = {"LMG_GUARD__DESTRUCTIVE": "refuse"}
+    shown = users.run("db", "migrate", "--dry-run", env=env)
+    assert (shown.code, f"{tag} is not accepted" in shown.stderr) == (8, True)
+    assert "deletes_data: users.name is dropped" in shown.stdout
+    refused = users.run("db", "migrate", "--dry-run", "--json", env=env)
+    assert (refused.code, refused.json()["error"]["code"]) == (8, "hazard")
+
+
 def test_migrate_waits_for_the_holder_of_the_lock(users: Place) -> None:
     with guarded(users.database, users.folder.path):
         users.folder.add("more", "CREATE TABLE more (x)")

@@ -39,6 +39,19 @@ def test_rehearse_says_in_words_what_becomes_of_each_table(kept: Place) -> None:
     assert "notes: gone, with 3 rows" in said
 
 
+def test_rehearse_refuses_the_hazard_that_the_real_run_would_refuse(kept: Place) -> None:
+    tag = kept.folder.add("clean", "DELETE FROM notes")
+    env = {"LMG_GUARD__DESTRUCTIVE": "refuse"}
+    shown = kept.run("db", "rehearse", env=env)
+    assert shown.code == kept.run("db", "migrate", env=env).code == 8
+    assert f"{tag} is not accepted: Table notes goes from 1 row to 0" in shown.stderr
+    assert "notes: 1 → 0 rows" in shown.stdout
+    refused = kept.run("db", "rehearse", "--json", env=env)
+    assert (refused.code, refused.json()["error"]["code"]) == (8, "hazard")
+    kept.folder.write(tag, "-- guard: accept deletes_data\nDELETE FROM notes")
+    assert kept.run("db", "rehearse", env=env).code == 0
+
+
 def test_rehearse_on_a_file_that_is_no_database_says_which(kept: Place, tmp_path: Path) -> None:
     kept.folder.add("more", "INSERT INTO notes (text) VALUES ('more')")
     text = tmp_path / "text.db"

@@ -63,7 +63,11 @@ def db() -> None:
 @click.option(
     "--to", metavar="TAG", shell_complete=complete.tags, help="Stop after this migration."
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be applied; exit 3 if anything.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be applied; exit 3 if anything, 8 if it would be refused.",
+)
 @click.option(
     "--allow-out-of-order", is_flag=True, help="Apply migrations older than the newest applied."
 )
@@ -147,7 +151,10 @@ def _show_migrated(report: GuardReport, *, as_json: bool) -> None:
 def _dry_run(
     invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
 ) -> int:
-    from local_mcp_gateway.guard import get_status
+    from local_mcp_gateway.database import has_content
+    from local_mcp_gateway.guard import get_status, refusal
+    from local_mcp_gateway.migrate import HazardFinding
+    from local_mcp_gateway.service import guard_policy
 
     seen = get_status(
         invocation.database,
@@ -160,7 +167,11 @@ def _dry_run(
         raise Damaged(seen.problems[0].message, hint=seen.problems[0].hint)
     if seen.problems:
         raise HistoryRefused(seen.problems)
-    if as_json:
+    refused = None
+    if has_content(invocation.database):  # a new one has nothing to lose
+        findings = [HazardFinding(p.migration, h) for p in seen.pending for h in p.hazards]
+        refused = refusal(guard_policy(invocation.settings), findings)
+    if as_json and refused is None:
         ui.print_json({"pending": [pending.as_json() for pending in seen.pending]})
     for pending in seen.pending if not as_json else ():
         ui.tell(
@@ -168,6 +179,8 @@ def _dry_run(
         )
         for hazard in pending.hazards:
             ui.tell(f"{hazard.kind}: {hazard.message}", mark="         ", fg="yellow")
+    if refused is not None:
+        raise refused
     if not seen.pending and not as_json:
         ui.tell("Nothing pending.")
     return Exit.DIFFERS if seen.pending else Exit.OK

@@ -170,7 +170,7 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
     """Run the pending migrations on a copy of the data; the database itself is only read.
 
     Shows the time of each migration, the rows of each table before and after, the hazards that occurred
-    and the free space that the real run needs. Exit 5 if it would fail. Takes no lock.
+    and the free space that the real run needs. Exit 5 if it would fail, 8 if a hazard is refused. Takes no lock.
     """
     from local_mcp_gateway.guard import dry_run_on_copy
 
@@ -180,17 +180,18 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
         )
     with guard_context(invocation, quiet=True) as context:
         dry_run = dry_run_on_copy(context, source.absolute() if source else invocation.database)
+    if not as_json:
+        _show_rehearsal(dry_run)
+    if dry_run.refused is not None:
+        raise dry_run.refused
     if as_json:
         ui.print_json(as_object(dry_run))
-    else:
-        _show_rehearsal(dry_run)
     return Exit.OK
 
 
 def as_object(dry_run: DryRun) -> dict[str, object]:
     """Return the rehearsal as `--json` prints it."""
     steps = dry_run.rehearsal.steps if dry_run.rehearsal else ()
-    hazards = dry_run.rehearsal.hazards if dry_run.rehearsal else ()
     return {
         "source": str(dry_run.source),
         "migrations": [
@@ -210,7 +211,7 @@ def as_object(dry_run: DryRun) -> dict[str, object]:
                 "object": found.hazard.object,
                 "message": found.hazard.message,
             }
-            for found in hazards
+            for found in dry_run.hazards
         ],
         "duration_ms": round(dry_run.rehearsal.duration_ms, 3) if dry_run.rehearsal else 0.0,
         "bytes_before": dry_run.bytes_before,
@@ -238,7 +239,7 @@ def _show_rehearsal(dry_run: DryRun) -> None:
     for step in dry_run.rehearsal.steps:
         rows = "".join(f"  {_in_words(t)}" for t in dry_run.changed.get(step.tag, ()))
         ui.tell(f"{step.tag}  {formats.duration(step.duration_ms)}{rows}", mark="fine     ")
-    for found in dry_run.rehearsal.hazards:
+    for found in dry_run.hazards:
         ui.tell(f"{found.tag}: {found.hazard.message}", mark="hazard   ", fg="yellow")
     ui.print_table(
         ("TABLE", "ROWS BEFORE", "ROWS AFTER"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport, Planner
     from local_mcp_gateway.guard.down import go_back, plan_down
     from local_mcp_gateway.guard.guard import guarded, hot_apply, make_plan
-    from local_mcp_gateway.guard.rehearse import DryRun, TableRows, dry_run_on_copy
+    from local_mcp_gateway.guard.rehearse import DryRun, TableRows, dry_run_on_copy, refusal
     from local_mcp_gateway.guard.rewind import (
         drop_newest,
         find_divergence,
@@ -57,7 +57,7 @@ else:
         context=("GuardContext", "GuardPolicy", "GuardReport", "Planner"),
         down=("go_back", "plan_down"),
         guard=("guarded", "hot_apply", "make_plan"),
-        rehearse=("DryRun", "TableRows", "dry_run_on_copy"),
+        rehearse=("DryRun", "TableRows", "dry_run_on_copy", "refusal"),
         rewind=("drop_newest", "find_divergence", "make_plan_in_dev", "rewind_to_folder"),
     )
 
@@ -83,6 +83,7 @@ __all__ = [
     "make_plan_in_dev",
     "plan_down",
     "rebuild_indexes",
+    "refusal",
     "repairing",
     "reset_guarded",
     "restore_guarded",

@@ -30,12 +30,12 @@ from local_mcp_gateway.guard.guard import make_plan
 from local_mcp_gateway.migrate import Ledger, Rehearsal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.guard.context import GuardContext
-    from local_mcp_gateway.migrate import Plan
+    from local_mcp_gateway.guard.context import GuardContext, GuardPolicy
+    from local_mcp_gateway.migrate import HazardFinding, Plan
 
 
 def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
@@ -111,29 +111,37 @@ def rehearse_on(
 
 def report_hazards(context: GuardContext, rehearsal: Rehearsal, backup: Backup | None) -> None:
     """Report each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
-    policy = context.policy
-    refused: HazardRefused | None = None
-    for found in rehearsal.hazards:
-        hazard = found.hazard
-        severity = policy.severity(hazard.kind)
-        if severity == "ignore":
-            continue
-        facts = {"tag": found.tag, "kind": str(hazard.kind), "object": hazard.object}
-        if severity == "refuse" and refused is None and not found.accepted:
-            refused = HazardRefused(
-                f"{found.tag} is not accepted: {hazard.message}",
-                hint=f"Read {found.migration.name}; if it is meant, put `{found.directive}`"
-                " into its first line.",
-                **facts,
-            )
+    for found in _not_ignored(context, rehearsal):
         context.emit(
             "guard.hazard_found",
-            **facts,
-            message=hazard.message,
+            tag=found.tag,
+            kind=str(found.hazard.kind),
+            object=found.hazard.object,
+            message=found.hazard.message,
             backup=str(backup.path) if backup else None,
         )
-    if refused is not None:
+    if refused := refusal(context.policy, rehearsal.hazards):
         raise refused
+
+
+def _not_ignored(context: GuardContext, rehearsal: Rehearsal) -> tuple[HazardFinding, ...]:
+    severity = context.policy.severity
+    return tuple(one for one in rehearsal.hazards if severity(one.hazard.kind) != "ignore")
+
+
+def refusal(policy: GuardPolicy, findings: Iterable[HazardFinding]) -> HazardRefused | None:
+    """Return the refusal of the first hazard that the policy wants accepted, and its file does not accept."""
+    for found in findings:
+        if policy.severity(found.hazard.kind) == "refuse" and not found.accepted:
+            return HazardRefused(
+                f"{found.tag} is not accepted: {found.hazard.message}",
+                hint=f"Read {found.migration.name}; if it is meant, put `{found.directive}`"
+                " into its first line.",
+                tag=found.tag,
+                kind=str(found.hazard.kind),
+                object=found.hazard.object,
+            )
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +166,10 @@ class DryRun:
     """Tag → the tables whose number of rows this migration changed."""
     bytes_before: int
     bytes_after: int
+    hazards: tuple[HazardFinding, ...] = ()
+    """Those that the policy does not ignore."""
+    refused: HazardRefused | None = None
+    """What a guarded start would raise because of one of them."""
 
     @property
     def bytes_needed(self) -> int:
@@ -227,7 +239,16 @@ def _run(on_copy: GuardContext, source: Path) -> DryRun:
 
     rehearsal = rehearse_on(on_copy, copy, plan, migrated=migrated)
     tables = _compared(before, rows)
-    return DryRun(source, rehearsal, tables, changed, size, copy.stat().st_size)
+    return DryRun(
+        source,
+        rehearsal,
+        tables,
+        changed,
+        size,
+        copy.stat().st_size,
+        _not_ignored(on_copy, rehearsal),
+        refusal(on_copy.policy, rehearsal.hazards),
+    )
 
 
 def _count(connection: Connection) -> dict[str, int]:

@@ -6,7 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.batch import Rehearsal, apply_batch
+    from local_mcp_gateway.migrate.batch import HazardFinding, Rehearsal, apply_batch
     from local_mcp_gateway.migrate.check import cannot_run, check_folder
     from local_mcp_gateway.migrate.divergence import Divergence
     from local_mcp_gateway.migrate.down import DownPlan
@@ -40,7 +40,7 @@ else:
     __getattr__ = exports(
         __name__,
         apply=("Step",),
-        batch=("Rehearsal", "apply_batch"),
+        batch=("HazardFinding", "Rehearsal", "apply_batch"),
         check=("cannot_run", "check_folder"),
         divergence=("Divergence",),
         down=("DownPlan",),
@@ -76,6 +76,7 @@ __all__ = [
     "Edited",
     "Folder",
     "FolderFormat",
+    "HazardFinding",
     "Ledger",
     "Migration",
     "MigrationOptions",
