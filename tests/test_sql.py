@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import tracemalloc
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from local_mcp_gateway.sql import (
     normal,
     normal_tokens,
     quote,
+    spelled,
     tokens,
     unquote,
 )
@@ -132,3 +134,12 @@ def test_a_long_literal_takes_no_memory_of_its_own(
 )
 def test_what_a_statement_copies_is_read(sql: str, read: tuple[object, ...] | None) -> None:
     assert copied(sql) == read
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16be"])
+@pytest.mark.parametrize("text", ["", "it's", "\0", "a\0\0b", "\0é🐘" * 3_000, "\0" * 3_000])
+def test_a_text_is_spelled_for_a_database_of_any_encoding(text: str, encoding: str) -> None:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        found = connection.execute(f"SELECT CAST({spelled(text, str.isprintable)} AS BLOB)")
+        assert found.fetchone()[0].decode(encoding) == text

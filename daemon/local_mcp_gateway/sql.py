@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -25,6 +25,8 @@ _GRAMMAR = r"""(?P<space>[ \t\n\f\r]+|--[^\n]*|/\*.*?(?:\*/|\Z))
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE | re.ASCII)
 _QUOTES = {'"': '"', "`": "`", "[": "]", "'": "'"}
 _SAME = {"==": "=", "<>": "!="}
+_MOST_ARGUMENTS = 100
+"""Of a call of a function; SQLite takes 127 at least."""
 _COPYING = ("INSERT", "REPLACE", "CREATE", "WITH")
 
 DESCRIBING_PRAGMAS = frozenset(
@@ -122,6 +124,34 @@ def quote_all(names: Iterable[str]) -> list[str]:
 def literal(text: str) -> str:
     """Quote text as a SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def spelled(text: str, safe: Callable[[str], bool]) -> str:
+    """Return text as an SQL expression, each character that is not `safe` by its number.
+
+    The bytes of a text, cast, would be another text in a database of another encoding.
+    """
+    parts: list[str] = []
+    for is_safe, run in itertools.groupby(text, safe):
+        piece = "".join(run)
+        parts += [literal(piece)] if is_safe else map(_by_number, _cut(piece))
+    return joined(parts or ["''"])
+
+
+def joined(parts: list[str]) -> str:
+    """Concatenate texts that are SQL expressions, with as little nesting as SQLite's limit asks for."""
+    while len(parts) > 1:
+        pairs = itertools.zip_longest(parts[::2], parts[1::2])
+        parts = [f"({one} || {other})" if other else one for one, other in pairs]
+    return parts[0]
+
+
+def _cut(text: str) -> Iterator[str]:
+    return (text[at : at + _MOST_ARGUMENTS] for at in range(0, len(text), _MOST_ARGUMENTS))
+
+
+def _by_number(text: str) -> str:
+    return f"char({', '.join(str(ord(character)) for character in text)})"
 
 
 def tokens(sql: str) -> Iterator[Token]:

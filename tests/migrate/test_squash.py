@@ -103,7 +103,13 @@ def squashed(shop: Workshop, *texts_: str, to: str | None = None) -> Squash:
             "ALTER TABLE users RENAME TO people; CREATE TABLE users AS SELECT 1 AS x, 'y' AS z",
         ),
         (USERS, "DROP TABLE users"),
-        ("PRAGMA encoding='UTF-16le'; CREATE TABLE t (x)", "INSERT INTO t VALUES ('é')"),
+        (
+            "PRAGMA encoding='UTF-16le'; CREATE TABLE t (x)",
+            (
+                "INSERT INTO t VALUES ('é'), (char(27) || '[1m' || char(27)), (char(13, 10)), ('a' || char(0)),"
+                " ('--> statement' || '-breakpoint' || char(8203)), ('')"
+            ),
+        ),
         (USERS, "CREATE INDEX by_name ON users (name); INSERT INTO users VALUES (1, 'a'); ANALYZE"),
         (USERS, "-- guard: no-transaction\nVACUUM"),
     ],

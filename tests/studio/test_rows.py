@@ -68,6 +68,15 @@ def test_texts_of_every_encoding_are_shown_whole_and_exported(
         assert (second.value, bool(second.more)) == ("a", True)
         sql = "".join(export(connection, table(connection, "texts"), (), "sql"))
         assert "VALUES ('é 🐘 it''s');" in sql
+        texts = connection.execute("SELECT CAST(t AS BLOB) FROM texts").fetchall()
+    for other in ("UTF-8", "UTF-16le"):
+        with closing(sqlite3.connect(":memory:")) as copy:
+            copy.execute(f"PRAGMA encoding = '{other}'")
+            copy.executescript(f"CREATE TABLE texts (t TEXT);\n{sql}")
+            copied = copy.execute("SELECT CAST(t AS BLOB) FROM texts").fetchall()
+        assert [text.decode(other) for (text,) in copied] == [
+            text.decode(encoding) for (text,) in texts
+        ]
 
 
 def test_a_row_of_more_columns_than_sqlite_gives_at_once_is_read(tmp_path: Path) -> None:

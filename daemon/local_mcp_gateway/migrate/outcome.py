@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from local_mcp_gateway.migrate.replay import replay
 from local_mcp_gateway.migrate.statements import BREAKPOINT
-from local_mcp_gateway.sql import literal, quote, quote_all
+from local_mcp_gateway.sql import joined, literal, quote, quote_all, spelled
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.folder import Migration
@@ -298,7 +298,7 @@ def _numbers_itself(rows: Rows) -> bool:
 
 
 def _literal(value: object) -> str:
-    """Return a value as SQL has it; text that a file cannot safely hold as the bytes that it is."""
+    """Return a value as SQL has it; text that is not Unicode as the bytes that it is."""
     if value is None:
         return "NULL"
     if isinstance(value, bytes):
@@ -308,4 +308,24 @@ def _literal(value: object) -> str:
         return {"inf": "9e999", "-inf": "-9e999"}.get(text, text)
     if value.translate(_SAFE_CONTROLS).isprintable() and BREAKPOINT not in value:
         return literal(value)
-    return f"CAST(x'{value.encode('utf-8', 'surrogateescape').hex()}' AS TEXT)"
+    if not _is_unicode(value):
+        return f"CAST(x'{value.encode('utf-8', 'surrogateescape').hex()}' AS TEXT)"
+    first, *rest = value.split(BREAKPOINT)
+    parts = [first]
+    for piece in rest:  # the file is split at each breakpoint, in a text too
+        parts[-1] += BREAKPOINT[:1]
+        parts.append(BREAKPOINT[1:] + piece)
+    return joined([spelled(part, _is_safe) for part in parts])
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_safe(character: str) -> bool:
+    """Tell whether a file can hold a character as it is, whatever edits or shows it."""
+    return not character.translate(_SAFE_CONTROLS) or character.isprintable()

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import counted
+from local_mcp_gateway.sql import literal as text_literal
+from local_mcp_gateway.sql import spelled
 from local_mcp_gateway.studio.tables import quoted
 
 if TYPE_CHECKING:
@@ -196,12 +198,13 @@ def exactly(name: str) -> str:
 
 
 def literal(value: object, encoding: str) -> str:
-    """Return as SQL what `exactly` read; a text with a NUL, or that is not UTF-8, by its bytes."""
+    """Return as SQL what `exactly` read; a text that its encoding does not allow by its bytes."""
     if isinstance(value, bytes):
-        text = value.decode(encoding, "replace")
-        if "\0" in text or "\ufffd" in text:
+        try:
+            text = value.decode(encoding)
+        except UnicodeDecodeError:
             return f"CAST(x'{value.hex()}' AS TEXT)"
-        return "'" + text.replace("'", "''") + "'"
+        return spelled(text, "\0".__ne__) if "\0" in text else text_literal(text)
     if isinstance(value, float) and not isfinite(value):
         return "9e999" if value > 0 else "-9e999"
     return "NULL" if value is None else str(value)
