@@ -179,10 +179,14 @@ class Migration:
     """It adds rows of its own to `notes`."""
     replaces: bool = False
     """Rows are replaced by new ones, with rowids of their own."""
+    cut: int = 0
+    """How many statements are in a file before that of the others."""
 
     @property
-    def sql(self) -> str:
-        return self.head + "".join(f"{statement};\n" for statement in self.statements)
+    def files(self) -> list[str]:
+        parts = [self.statements[: self.cut], self.statements[self.cut :]]
+        texts = ["".join(f"{statement};\n" for statement in part) for part in parts if part]
+        return [self.head + texts[0], *texts[1:]]
 
 
 @st.composite
@@ -209,8 +213,9 @@ def databases(draw: Any) -> Database:
 
 COPIES = (
     *("whole",) * 10,
-    *("forgotten", "where", "limit", "column", "order", "star", "star", "upper", "seeded"),
+    *("forgotten", "where", "limit", "column", "order", "star", "star", "upper", "seeded", "mixed"),
 )
+MIXED = "CASE b WHEN 30 THEN 40 WHEN 40 THEN 30 ELSE b END"
 SHAPES = ("default", "default", "add", "drop", "ignore", "replace", "not null")
 
 
@@ -227,6 +232,7 @@ def rebuilds(draw: Any, database: Database) -> Migration:
         views=("first", "first", "leave", "legacy"),
         accept=(False, False, False, True),
         seeds=(1, 2, 3),
+        cut=(0, 0, *range(1, 9)),
     )
     columns, gone = _reshaped(database.columns(), chosen["shape"])
     if chosen["copy"] == "order":
@@ -280,9 +286,10 @@ def rebuilds(draw: Any, database: Database) -> Migration:
         head, rows = "-- guard: accept loses_rows notes\n", True
     adds = chosen["copy"] == "seeded"
     body += _seeds(chosen["seeds"]) if adds else []
-    return Migration(
-        (*first, *body, *again, *views), head=head, columns=frozenset(gone), rows=rows, adds=adds
-    )
+    statements = (*first, *body, *again, *views)
+    # The setting ends with its file.
+    cut = 0 if chosen["views"] == "legacy" else min(chosen["cut"], len(statements))
+    return Migration(statements, head=head, columns=frozenset(gone), rows=rows, adds=adds, cut=cut)
 
 
 def _reshaped(columns: dict[str, str], shape: str) -> tuple[dict[str, str], set[str]]:
@@ -313,6 +320,8 @@ def _copy(
             names, values = names[:-1], values[:-1]
         case "order":
             values = [name for name in ("id", *COLUMNS, "up") if name in kept]
+        case "mixed":
+            values = [MIXED if name == "b" else name for name in names]
         case "upper":
             values = [f"upper({name})" if name == "a" else name for name in values]
     if chosen["shape"] == "not null" and "c" in names:

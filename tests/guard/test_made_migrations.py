@@ -260,9 +260,10 @@ NAMES = {
 
 def guard(live: sqlite3.Connection, made: Migration) -> str | None:
     """Apply it as a rehearsal does; return why not, rolled back."""
-    sql = made.sql
-    migration = OnDisk("0001_made", 1, 1, sha256(sql.encode()).hexdigest(), sql, "0001_made.sql")
-    pending = (migration,)
+    pending = tuple(
+        OnDisk(f"000{n}_made", n, n, sha256(sql.encode()).hexdigest(), sql, f"000{n}_made.sql")
+        for n, sql in enumerate(made.files, 1)
+    )
     plan = Plan.read(Folder(Path("migrations"), pending))
     live.execute("BEGIN IMMEDIATE")
     try:
@@ -286,7 +287,7 @@ def judge_all(examples: int, count: Count, line: str) -> int:
     @given(cases())
     def each(case: tuple[Database, Migration]) -> None:
         database, made = case
-        text = "\n".join([*database.statements(), *database.rows(), "---", made.sql])
+        text = "\n".join([*database.statements(), *database.rows(), "---", *made.files])
         note(text)
         seen.add(key := sha256(text.encode()).hexdigest()[:16])
         count(line, judge(database, made).kind, key)

@@ -8,6 +8,7 @@ import pytest
 
 from local_mcp_gateway.migrate.contents import (
     Contents,
+    Link,
     count_missing,
     read_contents,
     read_stored,
@@ -42,6 +43,23 @@ def test_another_value_makes_another_sum(notes: sqlite3.Connection, value: str) 
     after = contents(notes, "notes")
     assert after.columns["body"] != before.columns["body"]
     assert after.columns["id"] == before.columns["id"]
+
+
+@pytest.mark.parametrize("key", ["INTEGER PRIMARY KEY", "TEXT PRIMARY KEY", "INTEGER"])
+def test_values_that_change_places_make_another_sum(scratch: sqlite3.Connection, key: str) -> None:
+    scratch.execute(f"CREATE TABLE t (k {key}, body)")
+    scratch.execute(
+        "WITH RECURSIVE n (k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 60)"
+        " INSERT INTO t SELECT k, 'body ' || k FROM n"
+    )
+    sums = {contents(scratch, "t", limit=1_000).links[Link(("k",), "body")]}
+    for at in range(1, 60, 2):
+        scratch.execute(
+            f"UPDATE t SET body = 'body ' || ({2 * at + 1} - k) WHERE k IN ({at}, {at + 1})"
+        )
+        found = contents(scratch, "t", limit=1_000)
+        sums.add(found.links[Link(("k",), "body")])
+    assert len(sums) == 31
 
 
 def test_a_column_without_a_value_is_known_and_a_generated_one_is_not_read(
@@ -102,10 +120,13 @@ def test_a_virtual_table_holds_what_it_has_indexed(
     assert read_stored(scratch, "w") == (2, 11.0)
 
 
+@pytest.mark.parametrize("sizes", ["", ", columnsize=0"])
 def test_an_index_over_a_table_does_not_hold_the_rows_of_the_table(
-    notes: sqlite3.Connection,
+    notes: sqlite3.Connection, sizes: str
 ) -> None:
-    notes.execute("CREATE VIRTUAL TABLE w USING fts5 (body, content=notes)")
+    notes.execute(f"CREATE VIRTUAL TABLE w USING fts5 (body, content=notes{sizes})")
+    notes.execute("BEGIN")
     assert read_stored(notes, "w") == (0, 0.0)
     notes.execute("INSERT INTO w (w) VALUES ('rebuild')")
     assert read_stored(notes, "w") == (3, 14.0)
+    notes.execute("COMMIT")

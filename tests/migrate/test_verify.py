@@ -9,7 +9,7 @@ import pytest
 from local_mcp_gateway.errors import VerificationFailed
 from local_mcp_gateway.migrate.apply import Step
 from local_mcp_gateway.migrate.lineage import Change
-from local_mcp_gateway.migrate.rebuilds import DataChange
+from local_mcp_gateway.migrate.rebuild_checks import DataChange
 from local_mcp_gateway.migrate.verify import count_rows, verify
 from tests.migrate.workshop import CHILD, A, refused, step, verified
 

@@ -17,7 +17,8 @@ from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
 from local_mcp_gateway.migrate.ledger import Ledger
 from local_mcp_gateway.migrate.lineage import Change
 from local_mcp_gateway.migrate.plan import Batch
-from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
+from local_mcp_gateway.migrate.rebuild_checks import DataChange
+from local_mcp_gateway.migrate.rebuilds import Rebuilds
 from local_mcp_gateway.migrate.resolution import Resolution, resolve
 from local_mcp_gateway.migrate.verify import count_rows, keep_sequences, verify, verify_dependents
 
@@ -167,3 +168,37 @@ def write(folder: Path, files: dict[str, str]) -> None:
     """Write files by their names."""
     for name, text in files.items():
         (folder / name).write_text(text)
+
+
+NOTES = """CREATE TABLE notes(id INTEGER PRIMARY KEY, title TEXT, body TEXT, stars INTEGER DEFAULT 0);
+INSERT INTO notes VALUES (1, 'a', 'x', 5), (4, 'b', 'y', NULL), (9, 'c', NULL, 2);"""
+
+
+def rebuild(
+    columns: str, copy: str, *, table: str = "notes", before: str = "", after: str = ""
+) -> str:
+    """The way that SQLite's documentation and Drizzle take."""
+    return (
+        f"{before} CREATE TABLE __new({columns}); {copy}; DROP TABLE {table};"
+        f" ALTER TABLE __new RENAME TO {table}; {after}"
+    )
+
+
+def aside(columns: str, copy: str, *, table: str = "notes") -> str:
+    """The other way: the old table is renamed first."""
+    return f"ALTER TABLE {table} RENAME TO __new; CREATE TABLE {table}({columns}); {copy}; DROP TABLE __new;"
+
+
+SAME = "id INTEGER PRIMARY KEY, title TEXT, body TEXT, stars INTEGER DEFAULT 0"
+
+
+def refused_unless(shop: Workshop, sql: str, accept: str) -> str:
+    """Apply it: it is refused, and applied with the line that the hint gives."""
+    shop.add("0001_b", sql)
+    with pytest.raises(VerificationFailed) as caught:
+        shop.apply()
+    line = f"-- guard: accept {accept}"
+    assert f"`{line}`" in caught.value.hint
+    shop.path.joinpath("0001_b.sql").write_text(f"{line}\n{sql}")
+    shop.apply()
+    return caught.value.message

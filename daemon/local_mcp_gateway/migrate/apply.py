@@ -127,7 +127,10 @@ def supervised(
     observer: Observer = UNOBSERVED,
     rebuilds: Rebuilds | None = None,
 ) -> Iterator[Supervised]:
-    """Install the authorizer and the interruption, and remove them afterwards."""
+    """Install the authorizer and the interruption, and remove them afterwards.
+
+    At the end it raises VerificationFailed for a rebuild that is not whole.
+    """
     (enforced,) = connection.execute("PRAGMA foreign_keys").fetchone()
     # Asked in SQL, since the name of a file need not be text.
     (in_file,) = connection.execute(
@@ -144,6 +147,8 @@ def supervised(
         connection.set_progress_handler(run.stop.is_set, _OPS_BETWEEN_LOOKS)
     try:
         yield Supervised(connection, authorizer, run, observer, rebuilds)
+        if rebuilds is not None:
+            rebuilds.finish()
     finally:
         connection.set_authorizer(None)
         if run.stop is not None:
@@ -228,7 +233,7 @@ def run_and_compare(session: Supervised, migration: Migration, *, down: str | No
         session.rebuilds.start(migration.sql if down is None else down, session.authorizer)
     step = run_migration(session, migration, down=down)
     if session.rebuilds is not None:
-        session.rebuilds.compare(step)
+        session.rebuilds.compare(step.tag)
     return step
 
 

@@ -20,7 +20,7 @@ from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, Verifi
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
-from local_mcp_gateway.migrate.statements import accepted, accepting_line
+from local_mcp_gateway.migrate.statements import accepted, accepting_line, may_rebuild
 from local_mcp_gateway.migrate.verify import (
     count_rows,
     keep_sequences,
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.options import MigrationOptions
     from local_mcp_gateway.migrate.plan import Plan
-    from local_mcp_gateway.migrate.rebuilds import DataChange, Rebuilds
+    from local_mcp_gateway.migrate.rebuild_checks import DataChange
+    from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.statements import Statement
     from local_mcp_gateway.migrate.verify import RowCounts
     from local_mcp_gateway.schema import Hazard, Prepare, Schema
@@ -80,7 +81,7 @@ def apply_batch(
     before = count_rows(connection, untouched)
     compares = not before.is_new and rehearsed is None
     rebuilds = None
-    if compares and any(m.parsed.may_rebuild for m in plan.batches[0].migrations):
+    if compares and may_rebuild("\n".join(m.sql for m in plan.batches[0].migrations)):
         rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)

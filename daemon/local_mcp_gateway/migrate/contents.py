@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import contextmanager
+from operator import mul
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 _AT_ONCE = 2_000
+_NEXT = 3
 _ROWIDS = ("rowid", "_rowid_", "oid")
 
 
@@ -52,6 +54,14 @@ class Sums(NamedTuple):
     """Each value together with the rowid of its row; 0 where there is none."""
 
 
+class Link(NamedTuple):
+    """A column, and others that say in which row each of its values stands."""
+
+    columns: tuple[str, ...]
+    """The primary key, or where there is none, a column near it; folded, as the other one."""
+    column: str
+
+
 class Contents(NamedTuple):
     """The contents of a table."""
 
@@ -63,6 +73,8 @@ class Contents(NamedTuple):
     """By folded name, without generated ones."""
     rowids: int
     """The sum of the rowids themselves."""
+    links: Mapping[Link, int]
+    """The sum of each value together with those of its link."""
 
     def has_values(self, key: str) -> bool:
         """Return whether a column has anything but NULL; of a generated one that is assumed."""
@@ -96,29 +108,77 @@ def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
     return Shape(table, columns, rowid, alias, keys)
 
 
-def read_contents(connection: sqlite3.Connection, table: str, *, limit: int) -> Contents:
-    """Count a table's rows and sum up its columns, unless it has more values than `limit`."""
+def row_count(connection: sqlite3.Connection, table: str) -> int:
+    """Count the rows of a table."""
+    (rows,) = connection.execute(f"SELECT count(*) FROM main.{quote(table)}").fetchone()
+    return int(rows)
+
+
+def read_contents(
+    connection: sqlite3.Connection,
+    table: str,
+    *,
+    limit: int,
+    links: Iterable[Link] | None = None,
+) -> Contents:
+    """Count a table's rows and sum up its columns, unless it has more values than `limit`.
+
+    `links`: those of another table to be compared with, as far as this one has their columns.
+    """
     shape = shape_of(connection, table)
     source = f"main.{quote(table)}"
-    (rows,) = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+    rows = row_count(connection, table)
     names = [key for key, column in shape.columns.items() if not column.generated]
     if rows * len(names) > limit:
-        return Contents(shape, rows, False, {}, 0)
+        return Contents(shape, rows, False, {}, 0, {})
+    wanted = _links(shape, names) if links is None else links
+    linked = {
+        link: 0
+        for link in wanted
+        if {*link.columns, link.column} <= shape.columns.keys() & {*names}
+    }
+    by_rowid = {link for link in linked if link.columns == (shape.key,)}
     read = [shape.rowid or "0", *(quote(shape.columns[key].name) for key in names)]
-    values, together = [0] * len(names), [0] * len(names)
+    values, together = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     rowids = 0
     with _as_bytes(connection):
         cursor = connection.execute(f"SELECT {', '.join(read)} FROM {source}")
         while found := cursor.fetchmany(_AT_ONCE):
             numbers, *columns = zip(*found, strict=True)
             rowids += sum(map(hash, numbers))
-            for at, column in enumerate(columns):
-                hashes = _hashes(column)
-                values[at] += sum(hashes)
+            hashes = dict(zip(names, map(_hashes, columns), strict=True))
+            of_rows = hashes[shape.key] if shape.key is not None else _hashes(numbers)
+            for name in names:
+                values[name] += sum(hashes[name])
                 if shape.rowid is not None:
-                    together[at] += sum(map(hash, zip(numbers, hashes, strict=True)))
-    sums = map(Sums, values, together)
-    return Contents(shape, rows, True, dict(zip(names, sums, strict=True)), rowids)
+                    together[name] += _sum_together(of_rows, hashes[name])
+            for link in linked.keys() - by_rowid:
+                key = [hashes[name] for name in link.columns]
+                of_key = key[0] if len(key) == 1 else list(map(hash, zip(*key, strict=True)))
+                linked[link] += _sum_together(of_key, hashes[link.column])
+    linked |= {link: together[link.column] for link in by_rowid}
+    sums = {name: Sums(values[name], together[name]) for name in names}
+    return Contents(shape, rows, True, sums, rowids, linked)
+
+
+def _links(shape: Shape, names: Sequence[str]) -> Iterator[Link]:
+    """Yield what ties the values of a row together: its primary key, or each column the next ones.
+
+    A rebuild may drop or change a column, so each is tied to more than one.
+    """
+    if shape.primary_key:
+        yield from (Link(shape.primary_key, one) for one in names if one not in shape.primary_key)
+        return
+    for at, name in enumerate(names):
+        yield from (Link((name,), one) for one in names[at + 1 : at + 1 + _NEXT])
+
+
+def _sum_together(keys: Sequence[int], values: Sequence[int]) -> int:
+    """Return a sum that is another one if two values change places.
+
+    A sum of the hashes of pairs would often be the same: those of tuples hardly mix their two halves.
+    """
+    return sum(map(mul, keys, values))
 
 
 def _hashes(values: Sequence[int | float | bytes | None]) -> list[int]:
@@ -168,18 +228,37 @@ def read_stored(connection: sqlite3.Connection, table: str) -> Stored | None:
 
     None: its module or tokenizer is not available, or it has no rowids.
     """
+    shadows = {
+        fold(name)
+        for (name,) in connection.execute(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow'"
+        )
+    }
     sizes = f"{table}_docsize"  # SQLite's FTS: a row for each one that is indexed
-    found = connection.execute(
-        "SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND type = 'shadow' AND lower(name) = ?",
-        (fold(sizes),),
-    ).fetchone()
+    counted = sizes if fold(sizes) in shadows else table
     try:
+        if (
+            counted == table
+            and fold(f"{table}_idx") in shadows
+            and not _has_terms(connection, table)
+        ):
+            return Stored(0, 0.0)  # FTS5 with columnsize=0 counts the rows that it could read
         row = connection.execute(
-            f"SELECT count(*), total(rowid) FROM main.{quote(sizes if found else table)}"
+            f"SELECT count(*), total(rowid) FROM main.{quote(counted)}"
         ).fetchone()
     except sqlite3.Error:
         return None
     return Stored(*row)
+
+
+def _has_terms(connection: sqlite3.Connection, table: str) -> bool:
+    """Return whether an FTS5 table has indexed anything."""
+    terms = "temp.local_mcp_gateway_terms"
+    connection.execute(f"CREATE VIRTUAL TABLE {terms} USING fts5vocab (main, {quote(table)}, row)")
+    try:
+        return connection.execute(f"SELECT 1 FROM {terms} LIMIT 1").fetchone() is not None
+    finally:
+        connection.execute(f"DROP TABLE {terms}")
 
 
 @contextmanager

@@ -39,25 +39,39 @@ class Fate(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class _Table:
+class Table:
+    """One table, whatever its name is at the moment."""
+
     names: list[str]
-    """Every name that it had, the newest last."""
+    """Every name that it had, the newest last; folded."""
     before: bool
     """It existed before the first change."""
     alive: bool = True
     deleted_from: bool = False
-    heirs: list[_Table] = field(default_factory=list)
+    heirs: list[Table] = field(default_factory=list)
     """Tables that took a name of its, in order."""
+
+    def line(self) -> list[Table]:
+        """Return the table and those that replaced it, one after the other."""
+        line = [self]
+        while not line[-1].alive and line[-1].heirs and line[-1].heirs[0] not in line:
+            line.append(line[-1].heirs[0])
+        return line
 
 
 class Lineage:
     """Follows the tables that were there before through changes, in order."""
 
-    def __init__(self, before: Iterable[str], changes: Iterable[Change]) -> None:
+    def __init__(self, before: Iterable[str], changes: Iterable[Change] = ()) -> None:
         """Names `before` are folded."""
-        self._before = {name: _Table([name], before=True) for name in before}
-        self._named = dict(self._before)
-        self._vacated: dict[str, _Table] = {}
+        self._before = {name: Table([name], before=True) for name in before}
+        self.named = dict(self._before)
+        """The tables that are there now, by name."""
+        self._vacated: dict[str, Table] = {}
+        self.follow(changes)
+
+    def follow(self, changes: Iterable[Change]) -> None:
+        """Follow further changes."""
         done = tuple(changes)
         names = fold_all([change.table for change in done])
         new_names = fold_all([change.to for change in done])
@@ -65,10 +79,10 @@ class Lineage:
             self._follow(change.what, name, to)
 
     def _follow(self, what: str, name: str, to: str) -> None:
-        table = self._named.get(name)
+        table = self.named.get(name)
         match what:
             case "create" if table is None:
-                self._take(name, _Table([name], before=False))
+                self._take(name, Table([name], before=False))
             case "drop" if table is not None:
                 table.alive = False
                 self._leave(name, table)
@@ -81,27 +95,25 @@ class Lineage:
             case _:  # a virtual table's, or CREATE … IF NOT EXISTS
                 pass
 
-    def _leave(self, name: str, table: _Table) -> None:
-        del self._named[name]
+    def _leave(self, name: str, table: Table) -> None:
+        del self.named[name]
         self._vacated[name] = table
 
-    def _take(self, name: str, table: _Table) -> None:
+    def _take(self, name: str, table: Table) -> None:
         gone = self._vacated.pop(name, None)
         if gone is not None and gone is not table:
             gone.heirs.append(table)
-        self._named[name] = table
+        self.named[name] = table
 
     def fate(self, name: str) -> Fate:
         """Return what happened to the table that had this name before the first change."""
         table = self._before.get(name) or self._before[fold(name)]
         last = table.names[-1]
         if table.alive:
-            taken = (old for old in table.names[:-1] if old in self._named)
-            replaced = next((old for old in taken if not self._named[old].before), None)
+            taken = (old for old in table.names[:-1] if old in self.named)
+            replaced = next((old for old in taken if not self.named[old].before), None)
             return Fate(last, last, False, False, replaced, table.deleted_from)
-        line = [table]
-        while not line[-1].alive and line[-1].heirs and line[-1].heirs[0] not in line:
-            line.append(line[-1].heirs[0])
+        line = table.line()
         heir = line[-1]
         if not heir.alive:
             return Fate(last, None, True, False, None, table.deleted_from)

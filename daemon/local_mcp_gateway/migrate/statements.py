@@ -304,8 +304,6 @@ class Script(NamedTuple):
     """The line of a comment that never ends and has statements in it, which SQLite passes over."""
     alters_columns: bool
     """It may have libSQL's ALTER COLUMN."""
-    may_rebuild: bool
-    """It may put a new table in the place of an old one."""
 
 
 def parse(sql: str) -> Script:
@@ -317,5 +315,4 @@ def parse(sql: str) -> Script:
         _read_directives(sql),
         unclosed_comment(sql),
         may_alter_column(sql),
-        may_rebuild(sql),
     )

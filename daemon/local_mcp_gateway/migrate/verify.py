@@ -23,7 +23,7 @@ from local_mcp_gateway.sql import fold, quote, quote_all, tokens
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.foreign_keys import Orphans, Violated
-    from local_mcp_gateway.migrate.rebuilds import DataChange
+    from local_mcp_gateway.migrate.rebuild_checks import DataChange
 
 
 _OBJECTS = (
@@ -190,7 +190,7 @@ def verify(
     if not changed and _has_its_rows(connection, before, tables, steps):
         _refuse_new_orphans(connection, before, {}, steps)  # every table is what it was
         return ()
-    from local_mcp_gateway.migrate.rebuilds import DataChange, lost_rows
+    from local_mcp_gateway.migrate.rebuild_checks import DataChange, lost_rows
 
     fates = Lineage(before.rows, changed).fates()
     now_called = {name: fates[name].now or name for name in before.rows}
