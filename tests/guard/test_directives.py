@@ -60,7 +60,9 @@ def test_a_later_group_that_fails_in_the_rehearsal_leaves_the_first_unapplied(
     assert family.content() == before
 
 
-@pytest.mark.parametrize("pragma", ["page_size = 8192", "auto_vacuum = FULL"])
+@pytest.mark.parametrize(
+    "pragma", ["page_size = 8192", "auto_vacuum = FULL", "journal_mode = DELETE"]
+)
 def test_another_form_of_the_file_is_refused_in_the_rehearsal(family: Place, pragma: str) -> None:
     tag = family.folder.add("form", f"PRAGMA {pragma};")
     told: list[str] = []
@@ -75,6 +77,15 @@ def test_another_form_of_the_file_is_refused_in_the_rehearsal(family: Place, pra
         pass
     assert f"rehearse {tag}" in told
     assert f"apply {tag}" not in told
+
+
+def test_the_journal_mode_that_an_earlier_file_of_the_set_sets_is_the_one_that_counts(
+    family: Place,
+) -> None:
+    family.folder.add("mode", "-- guard: no-transaction\nPRAGMA journal_mode = DELETE;")
+    tag = family.folder.add("again", "PRAGMA journal_mode = DELETE; CREATE TABLE x(a);")
+    assert migrate(family)[-1] == tag
+    assert family.query("PRAGMA journal_mode") == [("delete",)]
 
 
 def test_a_page_size_that_sqlite_passes_over_in_silence_is_refused(family: Place) -> None:

@@ -197,6 +197,13 @@ def open_scratch(path: Path | None = None) -> sqlite3.Connection:
     return connection
 
 
+def kept_journal_mode(path: Path) -> str:
+    """Return the journal mode that a file keeps while nobody has it open: SQLite stores only WAL."""
+    with path.open("rb") as file:
+        header = file.read(19)
+    return "wal" if header[18:] == b"\x02" else "delete"
+
+
 def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
     """Switch the enforcement of foreign keys, and read it back: inside a transaction it is ignored."""
     connection.execute(f"PRAGMA foreign_keys={'ON' if on else 'OFF'}")

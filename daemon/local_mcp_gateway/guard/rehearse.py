@@ -24,7 +24,13 @@ from local_mcp_gateway.backup import (
     temporary_file,
     temporary_path,
 )
-from local_mcp_gateway.database import kept_file, open_scratch, reading, row_counts
+from local_mcp_gateway.database import (
+    kept_file,
+    kept_journal_mode,
+    open_scratch,
+    reading,
+    row_counts,
+)
 from local_mcp_gateway.errors import HazardRefused, MigrationFailed
 from local_mcp_gateway.guard.guard import make_plan
 from local_mcp_gateway.migrate import Ledger, Rehearsal
@@ -96,6 +102,7 @@ def rehearse_on(
     `untouched` opens what it is a copy of. `migrated` is called with the tag after each migration. `is_kept`:
     the file is to take a database's place, so it raises DiskProblem if a write was lost.
     """
+    journal_mode = kept_journal_mode(copy)
     opened = kept_file(copy) if is_kept else closing(open_scratch(copy))
     with opened as scratch:
         context.policy.prepare(scratch)
@@ -105,6 +112,7 @@ def rehearse_on(
             context.policy,
             migrated=migrated,
             untouched=untouched,
+            journal_mode=journal_mode,
             run=context,
         )
 

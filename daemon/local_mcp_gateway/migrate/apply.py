@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 class Observer:
     """Observes migrations being applied, each on the schema that it meets; may raise to refuse one."""
 
+    journal_mode = "memory"
+    """Of the database that this one is a copy of: a copy has a journal of its own."""
+
     def before_migration(self, migration: Migration) -> None:
         """Observe that a migration begins."""
 
@@ -141,6 +144,8 @@ def supervised(
         settings = {
             name: str(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in FILE_SETTINGS
         }
+        if settings["journal_mode"] == IN_MEMORY["journal_mode"]:
+            settings["journal_mode"] = observer.journal_mode
     authorizer = Authorizer(foreign_keys=bool(enforced), settings=settings)
     connection.set_authorizer(authorizer.decide)
     if run.stop is not None:

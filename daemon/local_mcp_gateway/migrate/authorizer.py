@@ -224,7 +224,7 @@ class Authorizer:
         if name in FILE_SETTINGS:
             asked = (value or "").lower()
             already = self._settings[name] in (asked, AUTO_VACUUM.get(asked))
-            # A copy has no journal of its own, and a replay no file either: any value is as good.
+            # A replay has no file: any value is as good.
             without = self._settings[name] in ("memory", "off")
             if value is None or not (already or without):
                 return False

@@ -386,15 +386,17 @@ class Rehearsal(NamedTuple):
         *,
         migrated: Callable[[sqlite3.Connection, str], None] | None = None,
         untouched: Callable[[], sqlite3.Connection] | None = None,
+        journal_mode: str = Observer.journal_mode,
         run: Run = UNWATCHED,
     ) -> Rehearsal:
         """Apply everything pending to a database that nobody else uses and that may be lost.
 
         `migrated` is called with the tag after each migration, inside its transaction; `untouched` opens
-        what the database is a copy of. Raises what the live run would raise.
+        what the database is a copy of, which has this journal mode. Raises what the live run would raise.
         """
         begun = perf_counter()
         watch = HazardWatch(plan, run, migrated)
+        watch.journal_mode = journal_mode
         run = replace(run, phases=Phases())  # the rehearsal is one phase of the start
         done: list[BatchResult] = []
         while plan.batches:
