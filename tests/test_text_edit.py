@@ -49,14 +49,15 @@ def is_within(text: str, longer: str) -> bool:
 
 
 def expected(document: dict[str, Any], value: object) -> dict[str, Any]:
-    holder = document.get(PATH[0], {})
+    holder = document.get(PATH[0]) or {}
     return {**document, PATH[0]: {**holder, PATH[1]: value}}
 
 
 @given(objects())
 def test_an_entry_is_set_in_any_json_and_everything_else_stays(text: str) -> None:
     before = parse_jsonc(text)
-    holder = before.get(PATH[0], {})
+    null = before.get(PATH[0], {}) is None
+    holder = {} if null else before.get(PATH[0], {})
     if not isinstance(holder, dict):
         with pytest.raises(CannotEdit, match="an object belongs"):
             set_in_json(text, PATH, ENTRY)
@@ -66,7 +67,7 @@ def test_an_entry_is_set_in_any_json_and_everything_else_stays(text: str) -> Non
     assert list(parse_jsonc(edited))[: len(before)] == list(before)
     assert set_in_json(edited, PATH, ENTRY) == edited
     if PATH[1] not in holder:
-        assert is_within(text, edited)
+        assert null or is_within(text, edited)
         removed = remove_from_json(edited, PATH)
         assert parse_jsonc(removed) == {**before, PATH[0]: holder}
         assert is_within("".join(COMMENTS.findall(text)), removed)
@@ -89,6 +90,7 @@ def test_what_is_removed_from_json_is_gone_alone(text: str) -> None:
     [
         ("", '{\n  "s": {\n    "g": {\n      "u": 1\n    }\n  }\n}\n'),
         ("{}", '{\n  "s": {\n    "g": {\n      "u": 1\n    }\n  }\n}'),
+        ('{\n  "s": null // none\n}', '{\n  "s": {"g": {"u": 1}} // none\n}'),
         ('{"a": 1}', '{"a": 1, "s": {"g": {"u": 1}}}'),
         (
             '{\n\t"s": {\n\t\t"a": {}, // mine\n\t\t// end\n\t}\n}\n',
@@ -198,8 +200,14 @@ def test_toml_keeps_its_layout(text: str, edited: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a = ", "mcp_servers = 1\n", "mcp_servers = { gw = {} }\n", "mcp_servers.gw.x = 1\n"]
+    ("text", "reason"),
+    [
+        ("a = ", "not valid TOML"),
+        ("mcp_servers = 1\n", "is not an object"),
+        ("mcp_servers = { gw = {} }\n", "a form that this program does not know"),
+        ("mcp_servers.gw.x = 1\n", "a form that this program does not know"),
+    ],
 )
-def test_toml_that_cannot_be_edited_safely_is_refused(text: str) -> None:
-    with pytest.raises(CannotEdit):
+def test_toml_that_cannot_be_edited_safely_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(CannotEdit, match=reason):
         set_in_toml(text, ("mcp_servers", "gw"), {"url": "x"})

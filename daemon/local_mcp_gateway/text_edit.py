@@ -12,7 +12,8 @@ import copy
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from local_mcp_gateway.json_input import parse_jsonc
@@ -39,7 +40,7 @@ def set_in_json(text: str, path: Sequence[str], value: object) -> str:
     if value_at(before, path) == value:
         return text
     edited = _Json(text).with_value(path, value)
-    return checked(edited, _document(edited), with_value(before, path, value))
+    return checked(edited, _document, with_value(before, path, value))
 
 
 def remove_from_json(text: str, path: Sequence[str]) -> str:
@@ -48,7 +49,7 @@ def remove_from_json(text: str, path: Sequence[str]) -> str:
     if value_at(before, path) is MISSING:
         return text
     edited = _Json(text).without(path)
-    return checked(edited, _document(edited), without_value(before, path))
+    return checked(edited, _document, without_value(before, path))
 
 
 def set_in_toml(text: str, path: Sequence[str], value: object) -> str:
@@ -60,7 +61,7 @@ def set_in_toml(text: str, path: Sequence[str], value: object) -> str:
         edited = _Toml(text).with_table(path, value)
     else:
         edited = _Toml(text).with_key(path[:-1], path[-1], _toml_value(value))
-    return checked(edited, _toml(edited), with_value(before, path, value))
+    return checked(edited, _toml, with_value(before, path, value))
 
 
 def remove_from_toml(text: str, path: Sequence[str]) -> str:
@@ -68,10 +69,13 @@ def remove_from_toml(text: str, path: Sequence[str]) -> str:
     before = _toml(text)
     if value_at(before, path) is MISSING:
         return text
-    edited = _Toml(text).without_table(path)
-    after, expected = _toml(edited), without_value(before, path)
-    # An empty parent that only the table's own header made is gone with it.
-    return checked(edited, with_value(after, path[:-1], value_at(expected, path[:-1])), expected)
+    edited, expected = _Toml(text).without_table(path), without_value(before, path)
+
+    def read(text: str) -> object:
+        # An empty parent that only the table's own header made is gone with it.
+        return with_value(_toml(text), path[:-1], value_at(expected, path[:-1]))
+
+    return checked(edited, read, expected)
 
 
 def _document(text: str) -> dict[str, Any]:
@@ -91,11 +95,12 @@ def _toml(text: str) -> dict[str, Any]:
         raise CannotEdit(f"it is not valid TOML ({error})") from None
 
 
-def checked(edited: str, after: object, expected: object) -> str:
-    """Return the edited text; raises CannotEdit if it says something else than the edit should make."""
-    if after != expected:
-        raise CannotEdit("it is written in a form that this program does not know")
-    return edited
+def checked(edited: str, read: Callable[[str], object], expected: object) -> str:
+    """Return the edited text; raises CannotEdit if it does not say what the edit should make."""
+    with suppress(CannotEdit):
+        if read(edited) == expected:
+            return edited
+    raise CannotEdit("it is written in a form that this program does not know")
 
 
 def _nested(path: Sequence[str], value: object) -> object:
@@ -118,7 +123,9 @@ def with_value(document: dict[str, Any], path: Sequence[str], value: object) -> 
     changed = copy.deepcopy(document)
     holder = changed
     for key in path[:-1]:
-        holder = holder.setdefault(key, {})
+        if holder.get(key) is None:  # null is nothing, as none is
+            holder[key] = {}
+        holder = holder[key]
         if not isinstance(holder, dict):
             raise CannotEdit(f"its {key!r} is not an object")
     if path:
@@ -168,9 +175,10 @@ class _Json:
                 return self._inserted(
                     opening, members, closing, key, _nested(path[depth + 1 :], value)
                 )
-            if depth == len(path) - 1:
-                flat = "\n" not in self._text[found.value : found.end]
-                new = self._rendered(value, self._indent_of(found.start), flat=flat)
+            old = self._text[found.value : found.end]
+            if depth == len(path) - 1 or old == "null":
+                inner = _nested(path[depth + 1 :], value)
+                new = self._rendered(inner, self._indent_of(found.start), flat="\n" not in old)
                 return self._text[: found.value] + new + self._text[found.end :]
             opening = self._token_at(found.value)
         raise AssertionError("a path has a key")

@@ -381,6 +381,8 @@ INPUTS: tuple[tuple[str, int, str, str], ...] = (
         "There is no client `claude`. Did you mean `claude-code` or `claude-desktop`?",
         "Known are claude-code,",
     ),
+    ("connect cursor --name ''", 2, "--name is empty.", "Give a value, or leave the option out."),
+    ("db restore --copy-from ''", 2, "--copy-from is empty.", "Give a value, or leave the option"),
     (
         "connect Goos",
         2,

@@ -10,6 +10,7 @@ import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, confirm, serving_status
+from local_mcp_gateway.cli.context import not_empty
 from local_mcp_gateway.cli.lazy_group import did_you_mean
 from local_mcp_gateway.cli.token_file import given_token
 from local_mcp_gateway.errors import Exit, UsageProblem
@@ -36,7 +37,10 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
     shell_complete=complete.profiles,
     help="Profile to serve it  [default: what /mcp serves].",
 )
-@click.option("--name", default="local-gateway", show_default=True, help="Its name in the client.")
+@click.option(
+    "--name", default="local-gateway", show_default=True, callback=not_empty,
+    help="Its name in the client.",
+)  # fmt: skip
 @click.option(
     "--file", type=click.Path(path_type=Path), help="Another file of the client, of a project perhaps."
 )  # fmt: skip

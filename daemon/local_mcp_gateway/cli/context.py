@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import field, replace
 from functools import cached_property, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Log
 
     Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_Value = TypeVar("_Value")
 
 
 @frozen
@@ -81,17 +83,22 @@ class Invocation:
         return log.configure(self.settings.log.format, self.settings.log.level or default_level)
 
 
+def not_empty(_: click.Context, option: click.Parameter, value: _Value) -> _Value:
+    """Return the value of an option; an unset variable of the shell must not mean that it is left out."""
+    if value == "":
+        raise UsageProblem(
+            f"{option.opts[0]} is empty.", hint="Give a value, or leave the option out."
+        )
+    return value
+
+
 def _remember(key: str) -> Callable[[click.Context, click.Parameter, object], None]:
     """Return the callback that puts the value of a global option into the invocation."""
 
     def remember(context: click.Context, option: click.Parameter, value: object) -> None:
         invocation = Invocation.of(context)
-        if value is None:
+        if not_empty(context, option, value) is None:
             return
-        if value == "":
-            raise UsageProblem(
-                f"{option.opts[0]} is empty.", hint="Give a value, or leave the option out."
-            )
         if key == "config":
             context.obj = replace(invocation, config_file=Path(str(value)))
         else:

@@ -10,7 +10,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.context import Invocation, guard_context, stop_on_signals
+from local_mcp_gateway.cli.context import Invocation, guard_context, not_empty, stop_on_signals
 from local_mcp_gateway.cli.ui import confirm_by_name, progress_bar
 from local_mcp_gateway.errors import Exit, UsageProblem
 
@@ -34,12 +34,29 @@ yes_option = click.option("--yes", is_flag=True, help="Do not ask for the databa
 
 @click.command()
 @click.argument("name", default="latest", shell_complete=complete.backups)
-@click.option("--at", metavar="MOMENT", help="From the replica: local time, ISO 8601, or latest.")
-@click.option("--before", metavar="TAG", help="From the replica, as it was before that migration.")
-@click.option("--from", "url", metavar="URL", help="From this replica, whatever is configured.")
 @click.option(
-    "--copy-from", metavar="URL", help="The copy NAME off this machine, s3://… or file:///…."
+    "--at",
+    metavar="MOMENT",
+    callback=not_empty,
+    help="From the replica: local time, ISO 8601, or latest.",
 )
+@click.option(
+    "--before",
+    metavar="TAG",
+    callback=not_empty,
+    help="From the replica, as it was before that migration.",
+)
+@click.option(
+    "--from",
+    "url",
+    metavar="URL",
+    callback=not_empty,
+    help="From this replica, whatever is configured.",
+)
+@click.option(
+    "--copy-from", metavar="URL", callback=not_empty,
+    help="The copy NAME off this machine, s3://… or file:///….",
+)  # fmt: skip
 @click.option(
     "--key", type=click.Path(path_type=Path), metavar="FILE",
     help="The age key that opens the copy.  [default: backup.copy_key_file]",
@@ -70,9 +87,6 @@ def restore(
     """
     from local_mcp_gateway.guard import find_to_restore
 
-    for option, value in (("--at", at), ("--before", before), ("--from", url)):
-        if value == "":  # an unset variable of the shell must not mean the newest state
-            raise UsageProblem(f"{option} is empty.", hint="Give a value, or leave the option out.")
     replica = (at, before, url) != (None, None, None)
     if copy_from is not None:
         if replica:

@@ -33,11 +33,8 @@ def set_in_yaml(text: str, path: Sequence[str], value: Mapping[str, object]) -> 
     before = _document(text)
     if value_at(before, path) == value:
         return text
-    if before.get(path[0]) is None:
-        before[path[0]] = {}
     expected = with_value(before, path, value)
-    edited = _edited(text, path, value)
-    return checked(edited, _document(edited), expected)
+    return checked(_edited(text, path, value), _document, expected)
 
 
 def remove_from_yaml(text: str, path: Sequence[str]) -> str:
@@ -45,8 +42,7 @@ def remove_from_yaml(text: str, path: Sequence[str]) -> str:
     before = _document(text)
     if value_at(before, path) is MISSING:
         return text
-    edited = _edited(text, path, None)
-    return checked(edited, _document(edited), without_value(before, path))
+    return checked(_edited(text, path, None), _document, without_value(before, path))
 
 
 def _document(text: str) -> dict[str, Any]:
