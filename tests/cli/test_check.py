@@ -80,6 +80,36 @@ def test_check_finds_what_can_no_longer_run(place: Place, validate_json: Validat
     assert problem["message"] == "The view v cannot be read: no such table: main.a."
 
 
+@pytest.mark.parametrize("module", ["fts5 (body, content=notes)", "fts4 (content=notes, body)"])
+def test_check_finds_a_full_text_table_that_is_out_of_step(
+    place: Place, validate_json: Validate, module: str
+) -> None:
+    place.folder.add(
+        "a",
+        f"CREATE TABLE notes(id INTEGER PRIMARY KEY, body); CREATE VIRTUAL TABLE words USING {module};"
+        "CREATE VIRTUAL TABLE own USING fts5 (a); CREATE VIRTUAL TABLE none USING fts5 (a, content='');",
+    )
+    place.migrate()
+    place.write("INSERT INTO notes VALUES (1, 'apple'), (2, 'pear')")
+    place.write("INSERT INTO words (words) VALUES ('rebuild')")
+    place.write("INSERT INTO own VALUES ('x')")
+    place.write("INSERT INTO none VALUES ('y')")
+    assert place.run("db", "check").code == 0
+    place.write("UPDATE notes SET body = 'plum' WHERE id = 2")
+    before = place.database.read_bytes()
+    found = place.run("db", "check", "--json")
+    validate_json("db-check", found.json())
+    assert found.code == 3
+    (warning,) = found.json()["warnings"]
+    assert warning["code"] == "out_of_step"
+    assert warning["message"] == (
+        "The full-text table words does not have the words of its rows, so a search finds other rows."
+    )
+    assert place.database.read_bytes() == before
+    (place.root / "gateway.toml").write_text("[guard]\nfull_check_limit_bytes = 1024\n")
+    assert place.run("--config", "gateway.toml", "db", "check").code == 0
+
+
 def test_check_warns_of_a_folder_that_makes_what_cannot_run(place: Place) -> None:
     place.folder.add("a", "CREATE TABLE a(x REFERENCES b(y)); CREATE TABLE b(y);")
     found = place.run("db", "check", "--json").json()

@@ -31,7 +31,8 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
     """Check folder and database against each other, thoroughly; without options it writes nothing.
 
     Checks the journal and files, duplicate numbers, snapshots, down migrations, hazards, hashes, drift,
-    the full integrity check, and whether every view, trigger, full-text table and foreign key compiles.
+    the full integrity check, whether every view, trigger, full-text table and foreign key compiles, and
+    up to `[guard] full_check_limit_bytes` whether full-text tables have the words of their rows.
     Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
     """
     from local_mcp_gateway.guard import get_status  # --help does not pay for it
@@ -55,9 +56,11 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
     damage = _damage(invocation) if seen.state != "damaged" else None
     if damage is not None:
         problems.insert(0, damage)
-    elif seen.state != "damaged" and _exists(invocation):
+    warnings = list(found.warnings)
+    if damage is None and seen.state != "damaged" and _exists(invocation):
         problems += _cannot_run(invocation, folder)
-    warnings = [problem for problem in found.warnings if problem not in problems]
+        warnings += _out_of_step(invocation)
+    warnings = [problem for problem in warnings if problem not in problems]
     code = _exit_code(
         damaged=damage is not None or seen.state == "damaged",
         refused=bool(problems),
@@ -149,6 +152,18 @@ def _cannot_run(invocation: Invocation, folder: Folder) -> list[Problem]:
     with reading(invocation.database) as connection:
         invocation.prepare(connection)
         return cannot_run(connection, folder)
+
+
+def _out_of_step(invocation: Invocation) -> list[Problem]:
+    """Compare full-text tables with their rows, in a database that is not too large for a copy in memory."""
+    from local_mcp_gateway.database import database_bytes, reading
+    from local_mcp_gateway.migrate import out_of_step
+
+    limit = invocation.settings.guard.full_check_limit_bytes
+    if database_bytes(invocation.database) > limit:
+        return []
+    with reading(invocation.database) as connection:
+        return out_of_step(connection, prepare=invocation.prepare)
 
 
 def _exit_code(*, damaged: bool, refused: bool, differs: bool) -> Exit:

@@ -7,7 +7,7 @@ from local_mcp_gateway.lazy import exports
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.batch import HazardFinding, Rehearsal, apply_batch
-    from local_mcp_gateway.migrate.check import cannot_run, check_folder
+    from local_mcp_gateway.migrate.check import cannot_run, check_folder, out_of_step
     from local_mcp_gateway.migrate.divergence import Divergence
     from local_mcp_gateway.migrate.down import DownPlan
     from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
@@ -41,7 +41,7 @@ else:
         __name__,
         apply=("Step",),
         batch=("HazardFinding", "Rehearsal", "apply_batch"),
-        check=("cannot_run", "check_folder"),
+        check=("cannot_run", "check_folder", "out_of_step"),
         divergence=("Divergence",),
         down=("DownPlan",),
         folder=("Folder", "Migration", "read_folder"),
@@ -98,6 +98,7 @@ __all__ = [
     "find_original",
     "has_applied",
     "next_snapshot",
+    "out_of_step",
     "plan_renumber",
     "read_events",
     "read_folder",

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from local_mcp_gateway.database import open_scratch
 from local_mcp_gateway.errors import (
     GatewayError,
     HistoryRefused,
@@ -30,6 +31,7 @@ from local_mcp_gateway.migrate.outcome import SEEDS, outcome_of
 from local_mcp_gateway.migrate.replay import extend, replay
 from local_mcp_gateway.migrate.squashed import squash_of
 from local_mcp_gateway.migrate.statements import Statement, accepted, expand_alter_column, split
+from local_mcp_gateway.migrate.verify import read_objects
 from local_mcp_gateway.schema import (
     FIRST,
     Difference,
@@ -42,6 +44,7 @@ from local_mcp_gateway.schema import (
     read_snapshot,
     schema_copy,
 )
+from local_mcp_gateway.sql import fold, quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +56,7 @@ SNAPSHOT = "snapshot"
 DOWN = "down"
 FAILS = "fails"
 CANNOT_RUN = "cannot_run"
+OUT_OF_STEP = "out_of_step"
 SQUASH = "squash"
 
 
@@ -114,6 +118,47 @@ def cannot_run(connection: sqlite3.Connection, folder: Folder) -> list[Problem]:
         for broken in find_broken(connection)
         if accepted(CANNOT_RUN, broken.name) not in accepts
     ]
+
+
+def out_of_step(connection: sqlite3.Connection, *, prepare: Prepare | None = None) -> list[Problem]:
+    """Return the full-text tables that have not indexed what their rows say.
+
+    SQLite compares them only in a statement that may write, so that runs on a copy in memory.
+    """
+    shadows = {
+        fold(name)
+        for (name,) in connection.execute(
+            "SELECT name FROM pragma_table_list WHERE type = 'shadow'"
+        )
+    }
+    checks = {}
+    for one in read_objects(connection):
+        if one.is_virtual and fold(f"{one.name}_idx") in shadows:  # FTS5
+            checks[one.name] = "(%s, rank) VALUES ('integrity-check', 1)"
+        elif one.is_virtual and fold(f"{one.name}_segdir") in shadows:  # FTS3 and FTS4
+            checks[one.name] = "(%s) VALUES ('integrity-check')"
+    if not checks:
+        return []
+    found = []
+    with closing(open_scratch()) as copy:
+        connection.backup(copy)
+        if prepare is not None:
+            prepare(copy)
+        for name, check in checks.items():
+            try:
+                copy.execute(f"INSERT INTO {quote(name)} {check % quote(name)}")
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
+                    found.append(_out_of_step(quote(name)))
+    return found
+
+
+def _out_of_step(table: str) -> Problem:
+    return Problem(
+        OUT_OF_STEP,
+        f"The full-text table {table} does not have the words of its rows, so a search finds other rows.",
+        f"Index them again: INSERT INTO {table} ({table}) VALUES ('rebuild'). Triggers keep it in step.",
+    )
 
 
 class _QuotesWarner(Observer):
