@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +93,29 @@ def test_a_folder_that_is_not_there_is_not_made(place: SftpPlace, sftp: Sftp) ->
     with pytest.raises(StoreError, match=r"The folder /elsewhere does not exist on 127\.0\.0\.1\."):
         refused(place)
     assert not sftp.folder.exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_no_folder(place: SftpPlace, sftp: Sftp) -> None:
+    sftp.folder.rmdir()
+    sftp.folder.touch()
+    with pytest.raises(StoreError, match=r"/elsewhere is not a folder on 127\.0\.0\.1\."):
+        refused(place)
+
+
+def test_a_server_that_speaks_something_else_is_told(sftp: Sftp) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        answering = threading.Thread(target=_answer, args=(web,))
+        answering.start()
+        at = replace(folder(sftp), port=web.getsockname()[1])
+        with pytest.raises(StoreError, match=r"127\.0\.0\.1 closed the connection\."):
+            refused(SftpPlace(at, access(sftp), 10))
+        answering.join()
+
+
+def _answer(web: socket.socket) -> None:
+    with web.accept()[0] as client:
+        client.recv(100)
+        client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
 
 def refused(place: SftpPlace) -> None:

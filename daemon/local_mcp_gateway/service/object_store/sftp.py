@@ -163,9 +163,11 @@ class SftpObjects:
 
     def require_folder(self) -> None:
         """Raise StoreError unless the folder is there."""
-        path = self._folder.path
+        path, host = self._folder.path, self._folder.host
+        if not self._run(self._client.exists(path)):
+            raise StoreError(f"The folder {path} does not exist on {host}.", CREATE_IT)
         if not self._run(self._client.isdir(path)):
-            raise StoreError(f"The folder {path} does not exist on {self._folder.host}.", CREATE_IT)
+            raise StoreError(f"{path} is not a folder on {host}.", CREATE_IT)
 
     def sizes(self) -> dict[str, int]:
         """Return the size of each object."""
@@ -282,7 +284,9 @@ def _explained(folder: SshFolder) -> Iterator[None]:
     except asyncssh.Error as error:
         kind, reason, hint = _KINDS.get(type(error), _OTHER)
         said = error.reason.rstrip(".")
-        raise kind(reason.format(host=folder.host, said=said, path=folder.path), hint) from None
+        raise kind(
+            reason.format(host=folder.host, user=folder.user, said=said, path=folder.path), hint
+        ) from None
     except TimeoutError:
         raise StoreError(f"{folder.host} did not answer in time.") from None
     except OSError as error:
@@ -302,6 +306,16 @@ _KINDS: Final[dict[type[Exception], tuple[type[StoreError], str, str | None]]] =
         "If the server was set up anew, compare its key with the server's own, and correct what is known. Else somebody may be in between.",
     ),
     asyncssh.PermissionDenied: (_Refused, "{said}.", None),
+    asyncssh.ConnectionLost: (
+        StoreError,
+        "{host} closed the connection.",
+        "See whether it is an SSH server that listens there, and what it has logged.",
+    ),
+    asyncssh.ChannelOpenError: (
+        StoreError,
+        "{host} lets {user} in, but offers no SFTP: {said}.",
+        "An `sftp` subsystem in its configuration does.",
+    ),
     asyncssh.SFTPOpUnsupported: (_Unsupported, "{host} cannot do this: {said}.", None),
     asyncssh.SFTPNoSuchFile: _NOT_FOUND,
     asyncssh.SFTPNoSuchPath: _NOT_FOUND,
