@@ -67,6 +67,15 @@ def test_ups_and_downs_in_files_of_their_own(tmp_path: Path) -> None:
     ]
 
 
+def test_hidden_files_are_nobodys_migrations(tmp_path: Path) -> None:
+    write(
+        tmp_path, {"1_a.sql": "SELECT 1;", "._1_a.sql": "\x05\x16", ".2_b.sql": "-- migrate:up\n"}
+    )
+    assert [e.tag for e in convert(tmp_path, detect(tmp_path), now_ms=NOW_MS).entries] == ["1_a"]
+    found = read_folder(tmp_path)
+    assert (found.problems, found.unjournaled) == ((), ())
+
+
 def test_golang_migrate_knows_a_step_by_its_version_alone(tmp_path: Path) -> None:
     write(
         tmp_path,

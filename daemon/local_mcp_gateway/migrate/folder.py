@@ -369,8 +369,9 @@ def _listing(path: Path) -> tuple[set[str], list[str]]:
         raise MigrationsFolderProblem(
             f"The migrations folder {path} cannot be read: {error.strerror}.", path=str(path)
         ) from error
+    found = [name for name in found if not name.startswith(".")]
     names = {name for name in found if name.endswith(".sql")}
-    others = [name for name in found if name not in names and not name.startswith(".")]
+    others = [name for name in found if name not in names]
     return names, [name for name in others if (path / name).is_dir()]
 
 

@@ -135,7 +135,7 @@ def convert(path: Path, form: FolderFormat, *, now_ms: int) -> Converted:
             hint="Use `db adopt --format journal` to write the entries of files that it does not list.",
         )
     known = folder.migrations
-    names = [file.name for file in path.iterdir()]
+    names = [file.name for file in path.iterdir() if not file.name.startswith(".")]
     back = {n: of for n, of in down_files(names).items() if not n.endswith(".down.sql")}
     alone = _downs_alone(names) if form is FolderFormat.UPDOWN else {}
     back |= {name: of for name, of in alone.items() if of is not None}
@@ -214,8 +214,8 @@ def _refuse_others(names: Iterable[str], as_they_are: Iterable[Path]) -> None:
 
 def _files(path: Path, form: FolderFormat = FolderFormat.PLAIN) -> list[Path]:
     if form is FolderFormat.DIESEL:
-        return list(path.glob("*/up.sql"))
-    files = {file.name: file for file in path.glob("*.sql")}
+        return list(path.glob("[!.]*/up.sql"))
+    files = {file.name: file for file in path.glob("[!.]*.sql")}
     return [files[name] for name in files.keys() - down_files(files)]
 
 
