@@ -105,6 +105,17 @@ def test_a_rebuild_is_named_and_deletes_nothing_by_itself() -> None:
     assert kinds(*rebuild(KEPT, "id, name, size, kind")) == [("rebuild", "p")]
 
 
+def test_a_value_that_the_first_of_two_rebuilds_gives_is_given() -> None:
+    body = KEPT.replace("name TEXT", "name TEXT NOT NULL DEFAULT ''")
+    first = rebuild(body, "id, name, size, kind")
+    given = first[1].replace("SELECT id, name", "SELECT id, coalesce(name, '')")
+    again = rebuild(body, "id, name, size, kind")
+    assert set(kinds(first[0], given, *first[2:], *again)) == {
+        ("rebuild", "p"),
+        ("changes_values", "p.name"),
+    }
+
+
 def test_a_rebuild_that_leaves_a_column_out_deletes_its_values() -> None:
     found = kinds(
         *rebuild(

@@ -27,23 +27,18 @@ class StatementEffects:
     dropped_by_name: set[str] = field(default_factory=set)
     """Triggers and indexes with their own DROP statement."""
     deleted_from: set[str] = field(default_factory=set)
-    copied: dict[str, str] = field(default_factory=dict)
-    """Table → the INSERT that fills it, normalised."""
+    copied: dict[str, list[str]] = field(default_factory=dict)
+    """Table → the INSERTs that fill it, normalised: more than one if it is rebuilt more than once."""
 
     def gives(self, table: str, column: str, *, new: bool) -> bool:
-        """Tell whether the copy into a rebuilt table writes a value where rows had none."""
-        statement = self.copied.get(self.renamed_tables.get(table, ""), "")
-        listed, _, select = statement.partition(" ) select ")
-        if new:
-            names = listed.partition(" ( ")[2].split(" , ")
-            # A copy with nothing to write selects NULL for one column, after the rowid if any.
-            nothing = f", {select}".partition(" from ")[0].endswith(", null")
-            return column in names and not (nothing and names[-1] == column)
-        return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
+        """Tell whether a copy into a rebuilt table writes a value where rows had none."""
+        copies = self.copied.get(self.renamed_tables.get(table, ""), ())
+        return any(_gives(copy, column, new=new) for copy in copies)
 
     def on_conflict(self, table: str, clause: str) -> str:
         """Return what happens in the copy to a row that violates a constraint with this clause."""
-        words = self.copied.get(self.renamed_tables.get(table, ""), "").split(" ", 3)
+        copies = self.copied.get(self.renamed_tables.get(table, ""), [""])
+        words = copies[-1].split(" ", 3)
         return words[2] if words[1:2] == ["or"] else clause
 
     def origin(self, table: str, before: Collection[str]) -> str:
@@ -62,6 +57,16 @@ class StatementEffects:
             if owner == table
         }
         return " ".join(moved.get(word, word) for word in text.split(" ")) if moved else text
+
+
+def _gives(copy: str, column: str, *, new: bool) -> bool:
+    listed, _, select = copy.partition(" ) select ")
+    if new:
+        names = listed.partition(" ( ")[2].split(" , ")
+        # A copy with nothing to write selects NULL for one column, after the rowid if any.
+        nothing = f", {select}".partition(" from ")[0].endswith(", null")
+        return column in names and not (nothing and names[-1] == column)
+    return f"coalesce ( {column} ," in select or f"ifnull ( {column} ," in select
 
 
 def read_effects(statements: Sequence[str]) -> StatementEffects:
@@ -92,7 +97,7 @@ def read_effects(statements: Sequence[str]) -> StatementEffects:
                 name,
                 *_,
             ]:
-                seen.copied[_key(name)] = normal(tokens)
+                seen.copied.setdefault(_key(name), []).append(normal(tokens))
             case (
                 ["replace", "into", name, *_]
                 | ["insert", "or", "replace", "into", name, *_]
