@@ -77,6 +77,8 @@ INITIALIZED_S: Final = 5.0
 DISCOVER_S: Final = 10.0
 """How long a server may be silent on `server/discover` before it is asked for a handshake."""
 PING_S: Final = 10.0
+RENEW_S: Final = 30.0
+"""How long a session may take to be made again when no call waits for it; calls wait meanwhile."""
 SSE_S: Final = 10.0
 """How long a URL that takes no POST may take to turn out to be of the older transport."""
 SHOWN: Final = 200
@@ -459,11 +461,12 @@ class HttpConnection(ConnectionBase):
 
     async def _renew(self, session: dict[str, str]) -> None:
         """Make our session again if the server has forgotten it: what clients watch is in it."""
-        with suppress(UpstreamDisconnected):
-            try:
-                await self._check_session(session, "its stream is refused")
-            except SessionExpired:
-                await self._handshake()
+        with suppress(UpstreamDisconnected, TimeoutError):
+            async with asyncio.timeout(RENEW_S):
+                try:
+                    await self._check_session(session, "its stream is refused")
+                except SessionExpired:
+                    await self._handshake()
 
     async def _check(self) -> None:
         """After a broken stream, check that the server accepts connections; else lose the connection."""
