@@ -44,6 +44,23 @@ COMMANDS = (
     "logs",
     "logs --calls",
     "serve --port 0",
+    "server show first",
+    "profile list",
+    "profile remove default --yes",
+    "token create me",
+    "token list",
+    "secrets rotate",
+    "db check --write-snapshots",
+    "db pull --output out.sql",
+    "db diagram",
+    "db squash --yes",
+    "db drop --yes",
+    "db repair --reindex --yes",
+    "db repair --mark-applied 0010_more --yes",
+    "db backup prune --plain-secrets --yes",
+    "tools",
+    "audit",
+    "config check",
 )
 STRACE = ("strace", "-f", "-qq", "-o", os.devnull)
 
