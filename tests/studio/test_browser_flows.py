@@ -198,7 +198,16 @@ def test_a_backup_is_restored_after_its_name_is_typed(page: Page, shop: Scene) -
     page.go_back()
     page.get_by_role("button", name="Restore the backup").first.click()
     sheet = page.locator(".sheet:popover-open")
-    sheet.get_by_label("Type gateway.db").fill("gateway.db")
+    field = sheet.get_by_label("Type gateway.db")
+    told, box = sheet.locator("p").bounding_box(), field.bounding_box()
+    assert told is not None
+    assert box is not None
+    assert (box["x"], box["width"]) == (
+        told["x"],
+        told["width"],
+    )  # as wide as the text, one line high
+    assert box["height"] < 50
+    field.fill("gateway.db")
     sheet.get_by_role("button", name="Restore", exact=True).click()
     expect(page.locator("#toast")).to_contain_text("The database is as it was")
     assert shop.place.query("SELECT count(*) FROM customers WHERE id = 5") == [(1,)]
