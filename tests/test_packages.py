@@ -113,6 +113,31 @@ def test_a_package_has_the_names_of_its_api_and_no_other(source: Source, package
         _ = api.nowhere
 
 
+@pytest.mark.parametrize("package", APIS)
+def test_a_package_hands_on_at_run_time_what_the_type_checker_reads(
+    source: Source, package: str
+) -> None:
+    name = f"{source.name}.{package}"
+    nodes = list(ast.walk(source.trees[name]))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    handed_on = [
+        (keyword.arg, one.value)
+        for call in calls
+        if isinstance(call.func, ast.Name) and call.func.id == "exports"
+        for keyword in call.keywords
+        for one in ast.walk(keyword.value)
+        if isinstance(one, ast.Constant)
+    ]
+    read = [
+        ((node.module or "").removeprefix(f"{name}."), alias.name)
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{name}.")
+        for alias in node.names
+    ]
+    if handed_on:  # the others import what they hand on
+        assert sorted(handed_on) == sorted(read)
+
+
 def test_whatever_can_change_the_database_file_takes_nothing_of_the_pool(
     source: Source, imports: Imports
 ) -> None:

@@ -94,7 +94,6 @@ else:
             "is_empty",
             "is_writable",
             "kept_journal_mode",
-            "kept_file",
             "open_checked",
             "open_immutable",
             "open_migration",
