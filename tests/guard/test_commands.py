@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -51,18 +50,6 @@ def test_a_restore_brings_the_rows_back_and_keeps_what_it_replaced(notes: Place)
     replaced = find_to_restore(notes.database, done.aside.name, None)
     restore_guarded(context(notes), replaced)
     assert notes.query("SELECT body FROM notes") == []
-
-
-def test_a_file_that_is_moved_is_not_read_for_its_hash(notes: Place) -> None:
-    """What a replica brought is checked in full when it is staged, and never copied."""
-    fetched = notes.database.with_name("fetched.db")
-    shutil.copy(notes.database, fetched)
-    state = find_to_restore(notes.database, str(fetched), None, moved=True)
-    assert state.sha256 == ""
-    notes.write("INSERT INTO notes (body) VALUES ('since')")
-    restore_guarded(context(notes), state, moved=True)
-    assert notes.query("SELECT body FROM notes") == [("a",)]
-    assert not fetched.exists()
 
 
 def test_a_database_is_the_same_one_after_a_restore_and_a_reset(notes: Place) -> None:

@@ -140,9 +140,7 @@ def restore_moment(
                 transaction = replicated_before(target, invocation.database, before, run)
             state = fetched(target, invocation.database, moment=moment, txid=transaction, run=run)
             file = removed_after.enter_context(state)
-        backup = find_to_restore(
-            invocation.database, str(file), invocation.settings.backup_folder, moved=True
-        )
+        backup = find_to_restore(invocation.database, str(file), invocation.settings.backup_folder)
         code = _restore(
             invocation, backup, origin=target.url, moved=True, lock_timeout=lock_timeout, **how
         )

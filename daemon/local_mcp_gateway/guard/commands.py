@@ -151,13 +151,10 @@ def identify_guarded(context: GuardContext) -> str:
         return identify(context)
 
 
-def find_to_restore(
-    database: Path, name: str, folder: Path | None, *, moved: bool = False
-) -> Backup:
+def find_to_restore(database: Path, name: str, folder: Path | None) -> Backup:
     """Return the backup of that name, the replaced database, or what is in any other database file.
 
-    `moved`: that file is to be moved, not copied (`restore_backup`), so it is not read for a hash. Raises as
-    `find_backup` does.
+    Raises as `find_backup` does.
     """
     wanted = Path(name).name
     for aside in list_asides(database):
@@ -172,10 +169,10 @@ def find_to_restore(
         file = Path(name)
         if not file.is_file() or file.suffix == ".json" or file.with_suffix(".json").exists():
             raise
-        return _copy_as_backup(database, file.resolve(), moved=moved)
+        return _copy_as_backup(database, file.resolve())
 
 
-def _copy_as_backup(database: Path, file: Path, *, moved: bool) -> Backup:
+def _copy_as_backup(database: Path, file: Path) -> Backup:
     """Describe a plain copy that somebody made of a database; raises BackupForeign if it is not whole."""
     if file == database.resolve():
         raise UsageProblem(f"{file} is the database itself.", hint="Give a copy of it.")
@@ -186,10 +183,10 @@ def _copy_as_backup(database: Path, file: Path, *, moved: bool) -> Backup:
                 hint="Open it once with a program that uses SQLite, or copy it with `.backup`.",
             )
     made = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    return _as_backup(database, file, made, moved=moved)
+    return _as_backup(database, file, made)
 
 
-def _as_backup(database: Path, file: Path, made: datetime, *, moved: bool = False) -> Backup:
+def _as_backup(database: Path, file: Path, made: datetime) -> Backup:
     """Describe a file without a manifest as a backup; a restore checks the file itself."""
     with named_failures(file, doing="read"), closing(open_immutable(file)) as reader:
         ledger = Ledger(reader)
@@ -197,7 +194,7 @@ def _as_backup(database: Path, file: Path, made: datetime, *, moved: bool = Fals
             path=file,
             name=file.stem,
             bytes=file.stat().st_size,
-            sha256="" if moved else file_hash(file),
+            sha256=file_hash(file),
             created_at=iso(made),
             before=None,
             fingerprint=ledger.fingerprint(),
