@@ -150,7 +150,10 @@ def test_an_import_shows_what_will_run_and_asks_a_person_first(shipped: Place) -
     assert "Nothing was done" in declined
     assert shipped.run("server", "list", "--json").json() == []
     done = shipped.run(*given)
-    assert done.stdout == "added  a  /bin/cat -n 'x y'\n"
+    assert done.stdout == (
+        "added  a  /bin/cat -n 'x y'\n"
+        "In the profile default: `server list` tells how each is, `tools` what clients get.\n"
+    )
     assert "kept   a" in on_terminal(shipped, *given, typed="y\n")
     assert "?" not in on_terminal(shipped, *given, "--yes")
 

@@ -169,7 +169,8 @@ def test_asked_to_stop_it_leaves_nothing_behind_and_the_tests_run_in_the_same_cl
     done = subprocess.run(
         ["make", "test", "ARGS=tests/test_packaging.py -q -k 'make_alone or bundled'"],
         cwd=clone.path,
-        env=environment(clone.home),
+        # At its end pytest looks through the folders of earlier runs, which the tests around this one remove.
+        env={**environment(clone.home), "PYTEST_DEBUG_TEMPROOT": str(clone.home)},
         capture_output=True,
         text=True,
         check=False,

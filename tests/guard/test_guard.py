@@ -85,7 +85,7 @@ def test_whatever_takes_long_on_a_large_database_is_a_phase_of_its_progress(
     start(migrated, progress=lambda phase, _done, _total: told.append(phase))
     phases = [phase for at, phase in enumerate(told) if told[at - 1 : at] != [phase]]
     assert phases == [
-        "backup", "read", "verify", "flush",
+        "check", "backup", "read", "verify", "flush",
         "copy", "count", "rehearse 0001_notes", "result",
         "count", "apply 0001_notes", "result", "durable",
     ]  # fmt: skip

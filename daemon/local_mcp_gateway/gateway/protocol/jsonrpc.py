@@ -61,8 +61,7 @@ class Envelope(msgspec.Struct, gc=False):
     @property
     def fault(self) -> str | None:
         """Return why this is not a valid client message, or None."""
-        answers = self.id and (self.result or self.error)
-        if self.jsonrpc != "2.0" or not (self.method or answers):
+        if self.jsonrpc != "2.0" or not (self.method or self.id):
             return "This is not a JSON-RPC 2.0 message"
         if self.is_request and bytes(self.id)[:1] not in ID_STARTS:
             return "The id of a request is a string or a number"

@@ -162,9 +162,10 @@ def is_modern(version: str, message: Envelope) -> bool:
 
 def _meta(params: bytes | memoryview) -> bytes:
     try:
-        return bytes(decode_target(params).meta) if params else b""
+        meta = bytes(decode_target(params).meta) if params else b""
     except msgspec.DecodeError:
         return b""
+    return meta if meta.startswith(b"{") else b""
 
 
 def open_envelope(headers: Mapping[str, str] | None, message: Envelope) -> ModernEnvelope | Answer:
