@@ -176,6 +176,13 @@ BY_ROWID = {
 }
 NEW_PLACES = "code TEXT PRIMARY KEY, name TEXT DEFAULT ''"
 TRIGGER = BY_ROWID["trigger"].partition("; ")[2]
+DROPPED = {"view": "DROP VIEW vp;"}
+MADE_AGAIN = {"trigger": TRIGGER, "view": BY_ROWID["view"].partition("; ")[2]}
+
+
+def places_rebuilt(kind: str, copied: str) -> str:
+    before, after = DROPPED.get(kind, ""), MADE_AGAIN.get(kind, "")
+    return rebuild(NEW_PLACES, copied, table="places", before=before, after=after)
 
 
 @pytest.mark.parametrize("kind", BY_ROWID)
@@ -184,17 +191,7 @@ def test_new_rowids_are_refused_where_something_goes_by_the_old_ones(
 ) -> None:
     shop.add("0000_a", PLACES + BY_ROWID[kind])
     shop.apply()
-    sql = rebuild(
-        NEW_PLACES,
-        "INSERT INTO __new SELECT code, name FROM places",
-        table="places",
-        before="DROP VIEW vp;" if kind == "view" else "",
-        after=TRIGGER
-        if kind == "trigger"
-        else BY_ROWID["view"].partition("; ")[2]
-        if kind == "view"
-        else "",
-    )
+    sql = places_rebuilt(kind, "INSERT INTO __new SELECT code, name FROM places")
     message = refused_unless(shop, sql, "rekeys_rows places")
     assert message.startswith(
         "The rows of places would get new rowids by the rebuild in 0001_b, and"
@@ -205,17 +202,8 @@ def test_new_rowids_are_refused_where_something_goes_by_the_old_ones(
 def test_rowids_that_are_copied_are_fine(shop: Workshop, kind: str) -> None:
     shop.add("0000_a", PLACES + BY_ROWID[kind])
     shop.apply()
-    sql = rebuild(
-        NEW_PLACES,
-        "INSERT INTO __new(rowid, code, name) SELECT rowid, code, name FROM places",
-        table="places",
-        before="DROP VIEW vp;" if kind == "view" else "",
-        after=TRIGGER
-        if kind == "trigger"
-        else BY_ROWID["view"].partition("; ")[2]
-        if kind == "view"
-        else "",
-    )
+    copied = "INSERT INTO __new(rowid, code, name) SELECT rowid, code, name FROM places"
+    sql = places_rebuilt(kind, copied)
     shop.add("0001_b", sql)
     shop.apply()
     assert shop.rows("SELECT rowid, code FROM places") == [(2, "b"), (3, "c")]

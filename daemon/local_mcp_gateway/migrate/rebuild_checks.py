@@ -203,16 +203,11 @@ class RebuildCheck:
             if link.column not in may_move or not fixed.issuperset(link.columns):
                 continue
             if self._now.links.get(link, total) != total:
-                column = self._now.shape.columns[link.column]
                 beside = " and ".join(self._was.shape.columns[key].name for key in link.columns)
-                place = f"{quote(self._table)}.{quote(column.name)}"
-                raise VerificationFailed(
-                    f"{place} would stand beside other values of {beside}, by the rebuild in {self._tag}.",
-                    hint="Copy each row as a whole, with all its values from the same row; or accept it with"
-                    f" the line `-- guard: accept changes_values {place}`.",
-                    table=self._table,
-                    column=column.name,
-                    tag=self._tag,
+                raise self._changed_values(
+                    link.column,
+                    f"would stand beside other values of {beside}",
+                    "Copy each row as a whole, with all its values from the same row;",
                 )
 
     def _meant(self, key: str, changed: Sequence[str], copied: Sequence[Copied]) -> bool:
@@ -253,13 +248,17 @@ class RebuildCheck:
         ).fetchone()
         return found is None
 
-    def _changed_values(self, key: str, reason: str) -> VerificationFailed:
+    def _changed_values(
+        self,
+        key: str,
+        reason: str,
+        instead: str = "Name the columns in INSERT INTO … (…) SELECT … in the same order on both sides,",
+    ) -> VerificationFailed:
         column: Column = self._now.shape.columns[key]
         place = f"{quote(self._table)}.{quote(column.name)}"
         return VerificationFailed(
             f"{place} {reason}, by the rebuild in {self._tag}.",
-            hint="Name the columns in INSERT INTO … (…) SELECT … in the same order on both sides, or"
-            f" accept it with the line `-- guard: accept changes_values {place}`.",
+            hint=f"{instead} or accept it with the line `-- guard: accept changes_values {place}`.",
             table=self._table,
             column=column.name,
             tag=self._tag,
