@@ -1,4 +1,4 @@
-"""A file that is no migration is known by its name or its marks, whichever tool it was written for."""
+"""A file that is not a migration is known by its name or its marks, whichever tool it was written for."""
 
 from __future__ import annotations
 

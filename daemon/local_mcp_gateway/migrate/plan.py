@@ -94,7 +94,7 @@ class Plan(NamedTuple):
 
         `details` are what only a person asks for: when each was applied, and how long it took.
         `prepare` registers what the migrations use, to replay branches of a Drizzle 1.x folder: those that
-        fit in either order are no problem.
+        fit in either order are not a problem.
         """
         rows = ledger.rows(details=details) if ledger is not None else ()
         if ledger is not None and not rows:

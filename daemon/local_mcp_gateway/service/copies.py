@@ -109,7 +109,7 @@ def recipients_of(settings: Settings) -> list[Recipient]:
             found.append(Recipient.from_str(text))
         except RecipientError:
             secret = text.upper().startswith("AGE-SECRET-KEY-")
-            shown = "a secret key" if secret else f"{text!r}, which is no age key"
+            shown = "a secret key" if secret else f"{text!r}, which is not an age key"
             raise ConfigProblem(
                 f"backup.copy_recipients holds {shown}.",
                 hint="Write the public key (age1…): `db backup key` shows it.",

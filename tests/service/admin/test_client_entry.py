@@ -42,10 +42,16 @@ def test_a_time_out_is_taken_over_in_its_unit(given: dict[str, float], seconds: 
     ("entry", "note"),
     [
         ({**TIME, "timeout": 3000}, "its timeout 3000 may be seconds or milliseconds"),
-        ({**TIME, "timeout": 0}, "its timeout 0 is none"),
-        ({**TIME, "timeout": -5}, "its timeout -5 is none"),
-        ({**TIME, "tool_timeout_sec": float("nan")}, "its tool_timeout_sec nan is none"),
-        ({**TIME, "tool_timeout_sec": float("inf")}, "its tool_timeout_sec inf is none"),
+        ({**TIME, "timeout": 0}, "its timeout 0 is not a time limit"),
+        ({**TIME, "timeout": -5}, "its timeout -5 is not a time limit"),
+        (
+            {**TIME, "tool_timeout_sec": float("nan")},
+            "its tool_timeout_sec nan is not a time limit",
+        ),
+        (
+            {**TIME, "tool_timeout_sec": float("inf")},
+            "its tool_timeout_sec inf is not a time limit",
+        ),
         ({**TIME, "timeout": "60"}, "not taken over: timeout"),
         ({**TIME, "timeout": True}, "not taken over: timeout"),
         ({"type": "remote", "url": "http://h", "timeout": 5000}, "not taken over: timeout"),

@@ -178,7 +178,7 @@ class EntryReader:
             return None
         seconds = given / 1000 if key == "timeout" and given >= _SURELY_MS else given
         if not 0 < seconds < _LONGEST_S:  # or not a number
-            self._notes.append(f"its {key} {given} is none")
+            self._notes.append(f"its {key} {given} is not a time limit")
             return None
         taken = max(1, round(seconds))
         self._notes.append(f"a call may take {taken} s, as in the file")

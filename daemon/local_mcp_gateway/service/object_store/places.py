@@ -56,8 +56,8 @@ def place_of(url: str, setting: str) -> Path | Bucket | SshFolder:
     if parts.scheme == "file" and not parts.netloc and len(parts.path) > 1:
         return Path(unquote(parts.path))
     if parts.scheme not in {"s3", "sftp"} or not parts.hostname:
-        shown = "no place that is known" if "@" in url else f"{url!r}, which names no place"
-        raise ConfigProblem(f"{setting} is {shown}.", hint=f"Write {KINDS}.", key=setting)
+        shown = "names no place" if "@" in url else f"is {url!r}, which names no place"
+        raise ConfigProblem(f"{setting} {shown}.", hint=f"Write {KINDS}.", key=setting)
     if parts.scheme == "s3":
         if parts.username or parts.password or parts.query:
             raise ConfigProblem(

@@ -303,7 +303,7 @@ _KINDS: Final[dict[type[Exception], tuple[type[StoreError], str, str | None]]] =
     asyncssh.HostKeyNotVerifiable: (
         _KeyNotKnown,
         "{host} shows a key that is not the one known for it.",
-        "If the server was set up anew, compare its key with the server's own, and correct what is known. Else somebody may be in between.",
+        "Compare it with the server's own, and correct what is known. If the server is the same, somebody may be in between.",
     ),
     asyncssh.PermissionDenied: (_Refused, "{said}.", None),
     asyncssh.ConnectionLost: (

@@ -440,7 +440,7 @@ def moments(target: Target) -> Moments | None:
 def parse_moment(text: str, now: datetime) -> datetime | None:
     """Return a moment that a person wrote, in local time unless it says otherwise; None for `latest`.
 
-    Raises UsageProblem for what is no time, and for the future: Litestream would take that for `latest`.
+    Raises UsageProblem for what is not a time, and for the future: Litestream would take that for `latest`.
     """
     if text == "latest":
         return None
