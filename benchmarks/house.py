@@ -190,6 +190,8 @@ class Source:
         self.imported = [one for name in self.trees for one in self._imported(name)]
         self.importers: defaultdict[str, set[str]] = defaultdict(set)
         """Module → those that need it at run time; not the `__init__` that hands on its names."""
+        self.commands = {one for name in self.trees for one in self._commands(name)}
+        """Modules that the command line loads by name: an entry, whoever else imports them."""
         self._loaded: defaultdict[str, set[str]] = defaultdict(set)
         for one in self.imported:
             if one.when is When.LOADED:
@@ -205,6 +207,13 @@ class Source:
                 assert not statement.level, f"{by} imports relatively"
                 found = [self._defined(statement.module or "", a.name) for a in statement.names]
             yield from (Imported(by, *one, when) for one in found if one[0] in self.paths)
+
+    def _commands(self, by: str) -> Iterator[str]:
+        for node in ast.walk(self.trees[by]):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "Target":
+                for one in node.args[:1]:
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str):
+                        yield f"{by.rpartition('.')[0]}.{one.value.partition(':')[0]}"
 
     def _defined(self, module: str, name: str) -> tuple[str, str]:
         """Return where a name comes from: a package's `__init__` hands on what its modules define."""
@@ -289,7 +298,11 @@ def statements(
 
 def of_source(package: Path) -> Iterator[Row]:
     source = Source(package)
-    single = [name for name in source.paths if len(source.importers[name]) == 1]
+    single = [
+        name
+        for name in source.paths
+        if len(source.importers[name]) == 1 and name not in source.commands
+    ]
     fences = [name for name in single if source.fences_off(name)]
     alone = set(single) - set(fences)
     roomy = [name for name in alone if source.fits_into_importer(name)]

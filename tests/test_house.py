@@ -64,6 +64,15 @@ def test_importers_are_counted_without_types_and_without_what_a_package_hands_on
     assert imports.value == pytest.approx(100 * 7 / 12)
 
 
+def test_a_module_that_the_command_line_loads_by_name_is_an_entry(package: Path) -> None:
+    """It would have to be found where the table of commands names it, even if one module imports it."""
+    before = next(of_source(package)).value
+    table = 'COMMANDS = {"apply": Target("apply:apply", "Apply.")}\n'
+    (package / "migrate" / "commands.py").write_text(table)
+    assert Source(package).commands == {"app.migrate.apply"}
+    assert next(of_source(package)).value == before - 1
+
+
 def test_the_table_of_the_source_has_every_goal() -> None:
     command = [sys.executable, "-m", "benchmarks.house", "--static", "--json"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, complete_pairs, pairs
-from local_mcp_gateway.cli.context import with_options
+from local_mcp_gateway.cli.context import Invocation, with_options
 from local_mcp_gateway.cli.policy import sandbox_of, sandbox_options
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.cli.context import Invocation
 
 PATIENCE_S = 120
 """How long a server is tried."""

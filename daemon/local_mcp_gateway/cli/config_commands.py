@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -15,6 +15,7 @@ from local_mcp_gateway import formats
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.context import (
+    Invocation,
     configuration_file,
     overriding,
     read_configuration,
@@ -26,9 +27,6 @@ from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.config import check_text, config_files, list_keys, load_settings
 from local_mcp_gateway.errors import ConfigProblem, Exit
 from local_mcp_gateway.regular_file import read_given
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.cli.context import Invocation
 
 
 @click.group(cls=Group)

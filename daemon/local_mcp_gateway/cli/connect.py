@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, confirm, serving_status
-from local_mcp_gateway.cli.context import not_empty
+from local_mcp_gateway.cli.context import Invocation, not_empty
 from local_mcp_gateway.cli.lazy_group import did_you_mean
 from local_mcp_gateway.cli.token_file import given_token
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import (
     CLIENTS,
+    Client,
     OwnAddress,
     client_lines,
     file_of,
     plan_connect,
     plan_undo,
 )
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.service.admin import Client
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 

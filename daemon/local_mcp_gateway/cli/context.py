@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from local_mcp_gateway.config import (
+    Settings,
     check_text,
     config_files,
     load_settings,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator, Mapping
 
-    from local_mcp_gateway.config import Settings
     from local_mcp_gateway.database import Connection
     from local_mcp_gateway.guard import GuardContext
     from local_mcp_gateway.log import Log

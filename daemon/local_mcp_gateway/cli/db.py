@@ -32,7 +32,7 @@ COMMANDS = {
     "history": Target("db:history", "What happened to this database, when, by which version."),
     "generate": Target("generate:generate", "Write the next migration from a changed schema."),
     "squash": Target("generate:squash", "Replace many migrations by one."),
-    "pull": Target("pull:pull", "Write a database's schema as SQL or as a Python module."),
+    "pull": Target("schema:pull", "Write a database's schema as SQL or as a Python module."),
     "drop": Target("down:drop", "Delete the newest migration if it is not applied."),
     "diff": Target("schema:diff", "Compare schema, database, snapshot or folder with another."),
     "check": Target("check:check", "Check folder and database against each other, for CI."),

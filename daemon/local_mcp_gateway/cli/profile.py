@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from local_mcp_gateway.cli import complete, ui
 from local_mcp_gateway.cli.client import answer_to, changed_by, remove_after
 from local_mcp_gateway.cli.connect import address_of
-from local_mcp_gateway.cli.context import overriding, write_setting
+from local_mcp_gateway.cli.context import Invocation, overriding, write_setting
 from local_mcp_gateway.cli.lazy_group import Group
 from local_mcp_gateway.cli.policy import policy_of, policy_options, policy_text
 from local_mcp_gateway.errors import Exit, UsageProblem
 from local_mcp_gateway.service.admin import client_lines
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.cli.context import Invocation
 
 _servers_option = partial(
     click.option, multiple=True, metavar="SERVER", shell_complete=complete.servers

@@ -12,17 +12,15 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli import complete, ui
-from local_mcp_gateway.cli.context import given_globally
+from local_mcp_gateway.cli.context import Invocation, given_globally
 from local_mcp_gateway.cli.streams import end_when_unread, write_as_it_is
 from local_mcp_gateway.cli.token_file import TOKEN_VARIABLE, given_token
-from local_mcp_gateway.config import config_files
+from local_mcp_gateway.config import Settings, config_files
 from local_mcp_gateway.errors import Exit, GatewayError, UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.config import Settings
     from local_mcp_gateway.log import Emit
 
 _TYPED = click.core.ParameterSource.COMMANDLINE

@@ -17,7 +17,7 @@ from local_mcp_gateway.cli.lazy_group import LazyGroup, Target
 from local_mcp_gateway.config import DEFAULT_KEY_FILE, ENVIRONMENT_PREFIX
 from local_mcp_gateway.errors import Exit, GatewayError, NoServiceManager, UsageProblem
 from local_mcp_gateway.service.admin import client_lines
-from local_mcp_gateway.service.history import phases_of, read_starts, start_as_json
+from local_mcp_gateway.service.history import Start, phases_of, read_starts, start_as_json
 from local_mcp_gateway.service.secrets import make_first_key
 from local_mcp_gateway.service.systemd import systemctl, units
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from local_mcp_gateway.cli.context import Invocation
-    from local_mcp_gateway.service.history import Start
 
 COMMANDS = {
     "install": Target("service:install", "Write the unit, start it, and show the start."),

@@ -10,12 +10,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import ValuesView
+from collections.abc import Callable, Iterable, Iterator, Sequence, ValuesView
 from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import chain
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
@@ -24,10 +24,6 @@ from local_mcp_gateway.cli.streams import draw, lost, printable
 from local_mcp_gateway.database import PROGRESS_LINES, progress_line, told_progress
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import folded, line_width, terminal_width
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
 
 NARROWEST_CELL = 12
 

@@ -11,7 +11,7 @@ import sqlite3
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from local_mcp_gateway.schema.create_table import read_table
+from local_mcp_gateway.schema.create_table import TableClauses, read_table
 from local_mcp_gateway.schema.ddl import create_table
 from local_mcp_gateway.schema.diff import Change
 from local_mcp_gateway.schema.inspection import inspect
@@ -19,7 +19,6 @@ from local_mcp_gateway.schema.ordering import order_statements, temporary_name
 from local_mcp_gateway.sql import fold, tokens
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.schema.create_table import TableClauses
     from local_mcp_gateway.schema.model import Schema, Table
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.model import Check, Index, Part, Sql
+from local_mcp_gateway.schema.model import Check, Column, Index, Part, Sql, Table
 from local_mcp_gateway.sql import (
     NormalToken,
     as_sqlite_reads,
@@ -26,8 +26,6 @@ from local_mcp_gateway.sql import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from local_mcp_gateway.schema.model import Column, Table
 
 
 _STARTS = frozenset(

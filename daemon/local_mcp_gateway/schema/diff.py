@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.schema.create_table import default_fits
 from local_mcp_gateway.schema.ddl import column_definition, is_constant
-from local_mcp_gateway.schema.model import Schema
+from local_mcp_gateway.schema.model import Check, Column, ForeignKey, Schema, Table
 from local_mcp_gateway.sql import fold, normal_tokens, quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from local_mcp_gateway.schema.model import Check, Column, ForeignKey, Table
     from local_mcp_gateway.schema.renames import Renames
 
 

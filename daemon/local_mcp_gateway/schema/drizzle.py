@@ -16,13 +16,12 @@ from uuid import uuid4
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.schema.ddl import is_constant
-from local_mcp_gateway.schema.inspection import inspect, open_memory
+from local_mcp_gateway.schema.inspection import Prepare, inspect, open_memory
 from local_mcp_gateway.sql import NormalToken, closing, fold, normal_tokens, quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from local_mcp_gateway.schema.inspection import Prepare
     from local_mcp_gateway.schema.model import Check, Column, Index, Schema, Table
 
 Json = dict[str, Any]

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from local_mcp_gateway.schema.model import Hazard, HazardKind
+from local_mcp_gateway.schema.model import Hazard, HazardKind, Part, Schema, Table
 from local_mcp_gateway.sql import NormalToken, normal, normal_tokens, quote
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-
-    from local_mcp_gateway.schema.model import Part, Schema, Table
 
 
 @dataclass(slots=True)

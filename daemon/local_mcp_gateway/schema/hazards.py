@@ -17,13 +17,12 @@ from local_mcp_gateway.schema.comparison import compare, describe_column
 from local_mcp_gateway.schema.create_table import affinity, default_fits
 from local_mcp_gateway.schema.hazard_rules import StatementEffects, constraint_hazards, read_effects
 from local_mcp_gateway.schema.inspection import inspect
-from local_mcp_gateway.schema.model import Hazard, HazardKind
+from local_mcp_gateway.schema.model import Column, Hazard, HazardKind, Index, Part, Schema, Table
 from local_mcp_gateway.sql import fold, normal_tokens, quote, unquote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from local_mcp_gateway.schema.model import Column, Index, Part, Schema, Table
 
 _IF_NOT_EXISTS = re.compile(r"\bIF\s+NOT\s+EXISTS\b", re.IGNORECASE)
 

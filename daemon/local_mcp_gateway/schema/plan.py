@@ -26,7 +26,7 @@ from local_mcp_gateway.schema.ddl import create, create_table, script
 from local_mcp_gateway.schema.diff import Change, affected_subset, table_changes
 from local_mcp_gateway.schema.double_quotes import in_single_quotes
 from local_mcp_gateway.schema.hazards import hazards_of
-from local_mcp_gateway.schema.inspection import inspect, open_memory
+from local_mcp_gateway.schema.inspection import Prepare, inspect, open_memory
 from local_mcp_gateway.schema.ordering import order_statements
 from local_mcp_gateway.schema.renames import Renames
 from local_mcp_gateway.sql import fold, quote
@@ -34,7 +34,6 @@ from local_mcp_gateway.sql import fold, quote
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from local_mcp_gateway.schema.inspection import Prepare
     from local_mcp_gateway.schema.model import Column, Hazard, Schema, Table
 
 

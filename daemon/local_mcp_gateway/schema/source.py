@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import SchemaProblem
 from local_mcp_gateway.regular_file import read_bytes
-from local_mcp_gateway.schema.inspection import inspect, open_memory
+from local_mcp_gateway.schema.inspection import Prepare, inspect, open_memory
 from local_mcp_gateway.sql import first_words, fold, normal_tokens, tokens
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import MetaData
 
-    from local_mcp_gateway.schema.inspection import Prepare
     from local_mcp_gateway.schema.model import Schema
 
 _REFUSED = {

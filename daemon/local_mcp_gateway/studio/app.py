@@ -14,22 +14,28 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.database import Error, no_progress, told_progress
+from local_mcp_gateway.database import Error, Progress, no_progress, told_progress
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.studio import render
-from local_mcp_gateway.studio.http import HTML, Request, Response, address, redirect
+from local_mcp_gateway.studio.http import (
+    HTML,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    address,
+    redirect,
+)
 from local_mcp_gateway.studio.live import Live
-from local_mcp_gateway.studio.visit import Visit
+from local_mcp_gateway.studio.visit import Page, Powers, Visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from local_mcp_gateway.database import Progress
-    from local_mcp_gateway.studio.http import Receive, Scope, Send
     from local_mcp_gateway.studio.migrations import Standing
     from local_mcp_gateway.studio.sessions import Door
-    from local_mcp_gateway.studio.visit import Page, Powers
 
 GATEWAY: Final = (
     ("", "Overview", "o"),

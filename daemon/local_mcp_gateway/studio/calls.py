@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.formats import now_ms
-from local_mcp_gateway.studio.http import address, whole_number
+from local_mcp_gateway.studio.http import Response, address, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from local_mcp_gateway.database import ConnectionPool
-    from local_mcp_gateway.studio.http import Response
     from local_mcp_gateway.studio.visit import Page, Visit
 
 HOUR_MS: Final = 3_600_000

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from local_mcp_gateway.database import uri
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.rows import check_writable
 from local_mcp_gateway.studio.tables import Table, quoted
 from local_mcp_gateway.studio.values import by_key_text, exactly, key_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 MOST_KEPT_BYTES: Final = 32 * 1024 * 1024
 """A larger row cannot be brought back after it was deleted."""

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.log import is_secret_key
 from local_mcp_gateway.sql import DESCRIBING_PRAGMAS, fold
-from local_mcp_gateway.studio.http import until_left
+from local_mcp_gateway.studio.http import Receive, Response, until_left
 from local_mcp_gateway.studio.tables import list_tables, opened
 from local_mcp_gateway.studio.values import CUT, Cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local_mcp_gateway.studio.http import Receive, Response
     from local_mcp_gateway.studio.visit import Page, Powers, Visit
 
 LIMIT_S: Final = 5.0

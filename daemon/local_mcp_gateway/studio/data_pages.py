@@ -9,20 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from local_mcp_gateway.database import Error
+from local_mcp_gateway.database import Connection, Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio import rows, tables
 from local_mcp_gateway.studio.http import Response, address, redirect, whole_number
 from local_mcp_gateway.studio.rows import Asked, Condition
-from local_mcp_gateway.studio.tables import MOST_COUNTED, opened
+from local_mcp_gateway.studio.tables import MOST_COUNTED, Table, opened
 from local_mcp_gateway.studio.values import by_key_text
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
     from pathlib import Path
 
-    from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.studio.tables import Table
     from local_mcp_gateway.studio.visit import Page, Visit
 
 COUNT_S: Final = 0.5

@@ -13,12 +13,11 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.studio.http import until_left
+from local_mcp_gateway.studio.http import Receive, until_left
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from local_mcp_gateway.studio.http import Receive
 
 PAUSE_S: Final = 1.0
 ON_ITS_WAY_S: Final = 3.0

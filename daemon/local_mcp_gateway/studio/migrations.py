@@ -12,19 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.backup import Backup, read_catalog
+from local_mcp_gateway.backup import Backup, BackupCatalog, read_catalog
 from local_mcp_gateway.database import Error
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted, duration
-from local_mcp_gateway.migrate import Status, read_events
-from local_mcp_gateway.studio.http import address, redirect
+from local_mcp_gateway.migrate import Migration, Status, read_events
+from local_mcp_gateway.studio.http import Response, address, redirect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from local_mcp_gateway.backup import BackupCatalog
-    from local_mcp_gateway.migrate import Migration
-    from local_mcp_gateway.studio.http import Response
     from local_mcp_gateway.studio.visit import Page, Powers, Visit
 
 SHOWN: Final = 40

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.formats import counted, now_ms
 from local_mcp_gateway.studio.calls import HOUR_MS, Traffic, bars, traffic
-from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.http import Response, address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from local_mcp_gateway.studio import migrations
-    from local_mcp_gateway.studio.http import Response
     from local_mcp_gateway.studio.visit import Page, Visit
 
 WORDS: Final = {

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.studio.http import address
-from local_mcp_gateway.studio.visit import refused_on
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.studio.http import Response
-    from local_mcp_gateway.studio.visit import Page, Visit
+from local_mcp_gateway.studio.http import Response, address
+from local_mcp_gateway.studio.visit import Page, Visit, refused_on
 
 
 async def show_all(visit: Visit) -> Response:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from markupsafe import Markup
 
-from local_mcp_gateway.database import Error
+from local_mcp_gateway.database import Connection, Error
 from local_mcp_gateway.errors import DatabaseBusy, GatewayError, UsageProblem
 from local_mcp_gateway.studio import changes, rows, tables, values
 from local_mcp_gateway.studio.data_pages import many, read, table_of
@@ -17,7 +17,6 @@ from local_mcp_gateway.studio.http import Response, address, whole_number
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.changes import Transactions
     from local_mcp_gateway.studio.tables import Column, Table
     from local_mcp_gateway.studio.values import Cell

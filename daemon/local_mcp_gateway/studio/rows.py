@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.database import Error
+from local_mcp_gateway.database import Connection, Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.studio.tables import (
     Column,
@@ -35,7 +35,6 @@ from local_mcp_gateway.studio.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from local_mcp_gateway.database import Connection
 
 PAGE: Final = 50
 MOST_COLUMNS: Final = 300

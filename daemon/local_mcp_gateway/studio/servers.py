@@ -9,15 +9,13 @@ from urllib.parse import urlsplit
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted, duration, now_ms
 from local_mcp_gateway.studio.calls import HOUR_MS, Traffic, traffic
-from local_mcp_gateway.studio.http import address, whole_number
+from local_mcp_gateway.studio.http import Request, Response, address, whole_number
 from local_mcp_gateway.studio.overview import WORDS, server_lines
-from local_mcp_gateway.studio.visit import refused_on
+from local_mcp_gateway.studio.visit import Page, Visit, refused_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_mcp_gateway.studio.http import Request, Response
-    from local_mcp_gateway.studio.visit import Page, Visit
 
 LAST_CALLS: Final = 10
 MOST_LOGINS: Final = 8

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.database import Error
+from local_mcp_gateway.database import Connection, Error
 from local_mcp_gateway.log import is_secret_key
 from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.schema import is_engines
@@ -21,7 +21,6 @@ from local_mcp_gateway.sql import fold, normal_tokens, unquote
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from local_mcp_gateway.database import Connection
     from local_mcp_gateway.studio.visit import Powers
 
 MOST_COUNTED: Final = 100_000

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.studio.http import address, whole_number
-from local_mcp_gateway.studio.visit import refused_on
-
-if TYPE_CHECKING:
-    from local_mcp_gateway.studio.http import Response
-    from local_mcp_gateway.studio.visit import Page, Visit
+from local_mcp_gateway.studio.http import Response, address, whole_number
+from local_mcp_gateway.studio.visit import Page, Visit, refused_on
 
 LIMITS: Final = ("calls_per_minute", "calls_at_once")
 

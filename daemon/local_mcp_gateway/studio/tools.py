@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import counted
-from local_mcp_gateway.studio.http import address
+from local_mcp_gateway.studio.http import Response, address
 from local_mcp_gateway.studio.render import pretty
 from local_mcp_gateway.studio.schema_form import arguments_of, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from local_mcp_gateway.studio.http import Response
     from local_mcp_gateway.studio.visit import Page, Visit
 
 LONGEST_TEXT: Final = 100_000

@@ -13,18 +13,16 @@ from hashlib import sha256
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.database import Error
+from local_mcp_gateway.database import Connection, Error
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import counted
 from local_mcp_gateway.sql import literal as text_literal
 from local_mcp_gateway.sql import spelled
-from local_mcp_gateway.studio.tables import quoted
+from local_mcp_gateway.studio.tables import Column, Table, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.studio.tables import Column, Table
 
 CUT: Final = 200
 """How many characters of a text a list shows."""
