@@ -1,8 +1,8 @@
 """How much of the package a reader has to walk through: `make house`.
 
-Trips are real runs, traced: how many files are entered on the way, and how often the way changes from
-one file to another. The rest is read from the source. None of it depends on the machine, but for what
-the threads of a trip do at the same time: a trip is the median of several.
+Trips are traces of real runs: how many files of the package a run enters, and how often it changes from
+one file to another. The rest is read from the source. The machine's speed plays no part; since threads
+interleave differently each time, a trip is the median of several runs.
 
 `--static` leaves the trips out, `--files` shows the files of each, `--json` prints rows.
 """
@@ -49,7 +49,7 @@ WARM = 20
 
 @dataclass(frozen=True, slots=True)
 class Trip:
-    """One way through the package, gone several times: the files entered, in order."""
+    """One action, traced several times: the files of the package that each run enters, in order."""
 
     what: str
     ways: tuple[list[str], ...]
@@ -58,16 +58,16 @@ class Trip:
 
     def rows(self) -> Iterator[Row]:
         note = f"median of {len(self.ways)}" if len(self.ways) > 1 else ""
-        entered = statistics.median(len(set(way)) for way in self.ways)
-        yield Row(f"{self.what}: files", entered, "", at_most=self.files, note=note)
+        files = statistics.median(len(set(way)) for way in self.ways)
+        yield Row(f"{self.what}: files", files, "", at_most=self.files, note=note)
         changed = statistics.median(sum(a != b for a, b in pairwise(way)) for way in self.ways)
         yield Row(f"{self.what}: changes of file", changed, "", at_most=self.changes, note=note)
 
-    def told(self) -> str:
-        """Return the files of the last way, in order, each with how often the way comes to it."""
+    def listing(self) -> str:
+        """Return the files of the last run, in order, each with how often it was entered."""
         way = self.ways[-1]
-        comings = Counter([way[0], *(b for a, b in pairwise(way) if a != b)])
-        return "\n".join([f"{self.what}:", *(f"{n:6d}  {file}" for file, n in comings.items())])
+        entered = Counter([way[0], *(b for a, b in pairwise(way) if a != b)])
+        return "\n".join([f"{self.what}:", *(f"{n:6d}  {file}" for file, n in entered.items())])
 
 
 def trips() -> Iterator[Trip]:
@@ -343,7 +343,7 @@ def main() -> None:
     rows = [row for one in taken for row in one.rows()] + list(of_source(Path(PACKAGE)))
     print(json.dumps([asdict(row) for row in rows], indent=2) if given.json else render(rows))
     if given.files:
-        print("", *(one.told() for one in taken), sep="\n")
+        print("", *(one.listing() for one in taken), sep="\n")
 
 
 if __name__ == "__main__":

@@ -175,10 +175,10 @@ class GatewayProcess:
             raise AssertionError(f"no event {name}: {ended}\n" + "\n".join(self.lines[-30:]))
         return event
 
-    def until(self, holds: Callable[[], object], *, told: Callable[[], object] = str) -> None:
-        """Wait until something holds that the log makes known; it is asked again at every line.
+    def until(self, holds: Callable[[], object], *, describe: Callable[[], object] = str) -> None:
+        """Wait until something holds that the log makes known; checked again at every line.
 
-        `told` is asked what to say when it never came.
+        `describe` says in the failure how things stood instead.
         """
         end = time.monotonic() + DEADLINE_S
         seen, ended = self._stand()
@@ -190,7 +190,7 @@ class GatewayProcess:
                 news = self._stand()
             if news == (seen, ended):
                 said = "\n".join(self.lines[-30:])
-                raise AssertionError(f"it never came to that: {told()}\n{said}")
+                raise AssertionError(f"it never came to that: {describe()}\n{said}")
             seen, ended = news
 
     def _stand(self) -> tuple[int, bool]:
@@ -460,15 +460,15 @@ def wait_gone(pid: int) -> None:
         os.close(descriptor)
 
 
-def poll(holds: Callable[[], bool], *, told: Callable[[], object] = str) -> None:
+def poll(holds: Callable[[], bool], *, describe: Callable[[], object] = str) -> None:
     """Look again and again at something that raises no event to wait for; the last resort.
 
     What the kernel says of another process (its memory, what it waits for, which signals it takes)
     and what systemd says of a unit. What a log, a socket, a pipe or the end of a process makes known
-    is waited for. `told` is asked what to say when it did not come.
+    is waited for. `describe` says in the failure how things stood instead.
     """
     end = time.monotonic() + DEADLINE_S
     pause = threading.Event()
     while not holds():
-        assert time.monotonic() < end, f"it never came to that: {told()}"
+        assert time.monotonic() < end, f"it never came to that: {describe()}"
         pause.wait(0.01)

@@ -81,7 +81,7 @@ def wait_at_rest(place: Place) -> None:
     def replica() -> Any:
         return ask(place.database, "status", {}, timeout_s=60)["replica"]
 
-    poll(lambda: (replica()["state"], replica()["behind_s"]) == ("level", 0), told=replica)
+    poll(lambda: (replica()["state"], replica()["behind_s"]) == ("level", 0), describe=replica)
 
 
 @contextmanager

@@ -9,9 +9,9 @@ import pytest
 from local_mcp_gateway.database.run import (
     Phases,
     Run,
+    describe_progress,
     progress_line,
     read_progress,
-    told_progress,
 )
 from local_mcp_gateway.errors import Interrupted
 
@@ -32,7 +32,7 @@ from local_mcp_gateway.errors import Interrupted
 def test_a_phase_is_told_in_words_and_with_its_share_where_that_is_known(
     progress: tuple[str, int, int], told: tuple[str, int | None]
 ) -> None:
-    assert told_progress(*progress) == told
+    assert describe_progress(*progress) == told
 
 
 @pytest.mark.parametrize("phase", ["backup", "apply 0002_b", "rehearse a tag of words"])

@@ -66,7 +66,7 @@ class Installed:
 
     def shows(self, **wanted: str) -> None:
         """Wait until the manager shows these properties of the unit."""
-        poll(lambda: wanted.items() <= self.state().items(), told=self.state)
+        poll(lambda: wanted.items() <= self.state().items(), describe=self.state)
 
     def get(self, path: str) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as response:

@@ -29,13 +29,13 @@ def copy(invocation: Invocation, *, names: tuple[str, ...], as_json: bool) -> in
     """
     from local_mcp_gateway.service import copy_now
 
-    def told(made: Copy) -> None:
+    def show(made: Copy) -> None:
         if not as_json:
             ui.tell(f"{made.backup.name}  {formats.size(made.bytes)}", mark="copied  ")
 
     with stop_on_signals() as stop, progress_bar() as progress:
         done = copy_now(
-            invocation.settings, names, on_copy=told, run=Run(stop=stop, progress=progress)
+            invocation.settings, names, on_copy=show, run=Run(stop=stop, progress=progress)
         )
     url = invocation.settings.backup.copy_to
     if as_json:

@@ -282,8 +282,8 @@ class Waiting:
             if why:
                 status, page = "400 Bad Request", _PAGE.format(title="No", text=f"{_html(why)}.")
             elif "error" in query:
-                told = query.get("error_description") or query["error"]
-                text = f"{_html(told)}. You can close this page."
+                reason = query.get("error_description") or query["error"]
+                text = f"{_html(reason)}. You can close this page."
                 status, page = "200 OK", _PAGE.format(title="It was refused", text=text)
             else:
                 text = "The gateway goes on from here. You can close this page."

@@ -33,7 +33,7 @@ def take_over(
     from local_mcp_gateway.store import take_over as bring_over
 
     def confirm(done: TakenOver) -> None:
-        for line in done.told():
+        for line in done.sentences():
             ui.tell(ui.one_line(line), err=True)
         question = (
             f"{invocation.database} will be replaced by a new database with that, after a backup."

@@ -32,7 +32,7 @@ def seal(invocation: Invocation, *, as_json: bool) -> int:
     Values sealed with an older key are sealed again; exit 3 if one does not open. The old values are
     overwritten in the database and its -wal file; earlier backups keep what they hold.
     """
-    return _told(answer_to(invocation, "secrets.seal"), as_json=as_json)
+    return _show_sealed(answer_to(invocation, "secrets.seal"), as_json=as_json)
 
 
 @secrets.command()
@@ -52,7 +52,7 @@ def rotate(invocation: Invocation, *, as_json: bool) -> int:
             hint=f"Restart it, so that it reads {invocation.settings.secrets_key_file};"
             " then run `secrets seal`.",
         )
-    return _told(done, as_json=as_json)
+    return _show_sealed(done, as_json=as_json)
 
 
 @secrets.command()
@@ -78,7 +78,7 @@ def bucket(invocation: Invocation, *, section: str, as_json: bool) -> int:
     return Exit.OK
 
 
-def _told(done: dict[str, Any], *, as_json: bool) -> int:
+def _show_sealed(done: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         ui.print_json(done)
     else:

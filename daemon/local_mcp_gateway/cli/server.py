@@ -195,8 +195,8 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield what `server show` prints of a server, and of its state where a gateway runs."""
     for key, word in _SHOWN.items():
         if (value := found[key]) is not None:
-            told = ("yes" if value else "no") if isinstance(value, bool) else value
-            yield word, f"{told} s" if key.endswith("_s") else told
+            shown = ("yes" if value else "no") if isinstance(value, bool) else value
+            yield word, f"{shown} s" if key.endswith("_s") else shown
     if found["trust_annotations"]:
         yield "trusted", "what its tools say about themselves (readOnlyHint)"
     if found["insecure"]:

@@ -115,7 +115,7 @@ def _control(invocation: Invocation, verb: str) -> int:
     present = _installed()
     with suppress(NoServiceManager):  # the service is not in the failed state
         systemctl.systemctl("reset-failed", units.SERVICE)
-    with suppress(NoServiceManager):  # told below, in the words of the start
+    with suppress(NoServiceManager):  # the start below reports it
         if units.SOCKET in present and not systemctl.is_active(units.SOCKET):
             # The service has the port itself, which systemd's socket takes now.
             systemctl.systemctl("stop", units.SERVICE)
@@ -234,12 +234,12 @@ def _show_status(shown: Mapping[str, Any]) -> None:
 def _versions(shown: Mapping[str, Any]) -> str:
     """Return the installed version, and the others where they differ."""
     others = {"running": shown["running"], "in the unit": shown["written_by"]}
-    told = [
+    differing = [
         f"{found} {where}"
         for where, found in others.items()
         if found not in (None, shown["version"])
     ]
-    return ", ".join([shown["version"] + (" installed" if told else ""), *told])
+    return ", ".join([shown["version"] + (" installed" if differing else ""), *differing])
 
 
 def _installation(invocation: Invocation) -> units.Installation:

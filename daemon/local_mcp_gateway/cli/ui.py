@@ -21,7 +21,7 @@ import click
 
 from local_mcp_gateway import formats
 from local_mcp_gateway.cli.streams import draw, lost, printable
-from local_mcp_gateway.database import PROGRESS_LINES, progress_line, told_progress
+from local_mcp_gateway.database import PROGRESS_LINES, describe_progress, progress_line
 from local_mcp_gateway.errors import Exit, NotConfirmed, UsageProblem
 from local_mcp_gateway.formats import folded, line_width, terminal_width
 
@@ -298,7 +298,7 @@ class progress_bar:  # noqa: N801  reads as a verb where it is used
                 self._shown = line
 
     def _line(self, phase: str, done: int, total: int, steps: int) -> str:
-        words, percent = told_progress(phase, done, total)
+        words, percent = describe_progress(phase, done, total)
         if phase != self._phase:
             self._phase, self._since = phase, time.monotonic()
         filled = steps % _BAR if percent is None else percent * _BAR // 100

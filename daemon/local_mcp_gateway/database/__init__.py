@@ -62,11 +62,11 @@ if TYPE_CHECKING:
         Progress,
         Run,
         StopEvent,
+        describe_progress,
         no_progress,
         no_report,
         progress_line,
         read_progress,
-        told_progress,
     )
     from local_mcp_gateway.database.transactions import (
         begin,
@@ -133,7 +133,7 @@ else:
             "no_report",
             "progress_line",
             "read_progress",
-            "told_progress",
+            "describe_progress",
         ),
         transactions=(
             "begin",
@@ -177,6 +177,7 @@ __all__ = [
     "commit_and_compare",
     "data_version",
     "database_bytes",
+    "describe_progress",
     "empty_log",
     "examine_engine",
     "findings",
@@ -213,7 +214,6 @@ __all__ = [
     "survive_power_cut",
     "table_names",
     "to_gateway_error",
-    "told_progress",
     "translated_errors",
     "uri",
     "write_lock",

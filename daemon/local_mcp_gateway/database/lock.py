@@ -225,7 +225,7 @@ class DatabaseLock:
     def _acquire(self) -> None:
         deadline = time.monotonic() + self._timeout_s
         pause = _FIRST_PAUSE_S
-        told = False
+        announced = False
         locked = False
         while not (locked := locked or _try_flock(self._descriptor)) or not self.hold_file():
             if self._stop.is_set():
@@ -238,9 +238,9 @@ class DatabaseLock:
                     hint=_BY_UNIT if holder and _is_unit(holder.pid) else None,
                     **told_by,
                 )
-            if self._on_wait and not told:
+            if self._on_wait and not announced:
                 self._on_wait(holder)
-                told = True
+                announced = True
             self._stop.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 

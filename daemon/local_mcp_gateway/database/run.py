@@ -60,7 +60,7 @@ def read_progress(line: str) -> tuple[str, int, int] | None:
     return phase, int(done), int(total)
 
 
-def told_progress(phase: str, done: int, total: int) -> tuple[str, int | None]:
+def describe_progress(phase: str, done: int, total: int) -> tuple[str, int | None]:
     """Return a phase in words, and its percentage if that is known."""
     what, _, tag = phase.partition(" ")
     words = PHASES.get(what, what)

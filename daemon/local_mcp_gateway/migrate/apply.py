@@ -283,9 +283,9 @@ def run_migration(
                 texts.append(part.text)
                 touched += _run_statement(session, migration, part, actions)
         except (sqlite3.Error, ValueError) as error:  # ValueError: text that SQLite cannot be given
-            told = _blamed(error, migration, statement, authorizer, down=down is not None)
+            refusal = _blamed(error, migration, statement, authorizer, down=down is not None)
             forgiven = schema_only and connection.in_transaction
-            _raise_unless(forgiven=forgiven, told=told, statement=statement, error=error)
+            _raise_unless(forgiven=forgiven, refusal=refusal, statement=statement, error=error)
         count += 1
     if actions is not None:
         _take(actions, migration, authorizer, down=down is not None)
@@ -375,8 +375,8 @@ def _blamed(
 ) -> GatewayError:
     from local_mcp_gateway.migrate.statement_errors import explain_failure
 
-    told = error if isinstance(error, sqlite3.Error) else sqlite3.ProgrammingError(str(error))
-    return explain_failure(told, migration, statement, authorizer.refusal, down=down)
+    known = error if isinstance(error, sqlite3.Error) else sqlite3.ProgrammingError(str(error))
+    return explain_failure(known, migration, statement, authorizer.refusal, down=down)
 
 
 def restore_state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[str, ...]:
@@ -404,11 +404,11 @@ def restore_state(connection: sqlite3.Connection, authorizer: Authorizer) -> tup
 
 
 def _raise_unless(
-    *, forgiven: bool, told: GatewayError, statement: Statement, error: Exception
+    *, forgiven: bool, refusal: GatewayError, statement: Statement, error: Exception
 ) -> None:
     """Raise, unless the error is tolerated and the statement leaves the schema as it is."""
     if not forgiven or first_words(statement.text, 1)[0] in ("CREATE", "ALTER", "DROP"):
-        raise told from error
+        raise refusal from error
 
 
 def _replaces(sql: str) -> bool:

@@ -221,8 +221,8 @@ class Folder(NamedTuple):
         last = found.migrations[-1]
         if all(m.tag != last.tag or m.hash == last.hash for m in self.migrations):
             return None
-        told = (replace(one, message=f"In {SQUASHED}: {one.message}") for one in found.problems)
-        return found._replace(problems=tuple(told))
+        reported = (replace(one, message=f"In {SQUASHED}: {one.message}") for one in found.problems)
+        return found._replace(problems=tuple(reported))
 
     def every_migration(self) -> Iterator[Migration]:
         """Yield every migration that a database may have applied: its own, and the squashed ones."""

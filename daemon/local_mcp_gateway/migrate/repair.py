@@ -214,7 +214,7 @@ class Repair:
         """Accept every edited file as the one that was applied; return their tags."""
         edited = resolve(self._folder, self._ledger.rows()).edited
         if edited:
-            confirm([_told(entry) for entry in edited])
+            confirm([_accepting(entry) for entry in edited])
             self._accept(edited, "trusted")
         return tuple(entry.migration.tag for entry in edited)
 
@@ -244,15 +244,15 @@ class Repair:
             raise UsageProblem(f"{tag} is applied already.", hint="See `db status`.")
         self._require_schema([*(entry.migration for entry in plan.applied), *marked], tag)
         names = [migration.tag for migration in marked]
-        told = [
+        sentences = [
             f"{' and '.join(filter(None, (', '.join(names[:-1]), tag)))} will be marked as applied."
         ]
-        told += [
+        sentences += [
             f"{migration.tag} does more than change the schema: whether that was done cannot be seen."
             for migration in marked
             if any(first_words(text, 1)[0] not in _SCHEMA_VERBS for text in migration.texts)
         ]
-        confirm(told)
+        confirm(sentences)
         self._record(marked, "marked_applied")
         self.tags += names
         return marked
@@ -304,7 +304,7 @@ def _first_of(differences: Sequence[Difference]) -> str:
     return f"{differences[0]}{more}"
 
 
-def _told(entry: Edited) -> str:
+def _accepting(entry: Edited) -> str:
     return (
         f"{entry.migration.tag} will be taken as it is: hash {entry.migration.hash[:12]}…"
         f" instead of {entry.row.hash[:12]}…."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from local_mcp_gateway.database import told_progress
+from local_mcp_gateway.database import describe_progress
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,7 +77,7 @@ class StatusLine:
         what, _, tag = phase.partition(" ")
         new = (what, tag or None) != (self.phase, self.tag)
         self.phase, self.tag = what, tag or None
-        words, self.percent = told_progress(phase, done, total)
+        words, self.percent = describe_progress(phase, done, total)
         now = time.monotonic()
         if not new and now - self._last < LEAST_PAUSE_S:
             return

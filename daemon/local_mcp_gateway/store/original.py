@@ -78,8 +78,8 @@ class TakenOver:
             "default_profile": self.default_profile,
         }
 
-    def told(self) -> Iterator[str]:
-        """Yield it in sentences."""
+    def sentences(self) -> Iterator[str]:
+        """Yield it as sentences for a person."""
         for count in self.counts:
             left = f", {count.left_out} left out" if count.left_out else ""
             yield f"{count.here} of {count.there} {count.what}{left}."

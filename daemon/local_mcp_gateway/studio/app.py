@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway import __version__
-from local_mcp_gateway.database import Error, Progress, no_progress, told_progress
+from local_mcp_gateway.database import Error, Progress, describe_progress, no_progress
 from local_mcp_gateway.errors import GatewayError, UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.studio import render
@@ -100,7 +100,7 @@ class Studio:
         """Show the progress of what is done inside the block to the page that gave it this number."""
 
         def tell(phase: str, done: int, total: int) -> None:
-            self._working[number] = told_progress(phase, done, total)
+            self._working[number] = describe_progress(phase, done, total)
 
         try:
             yield tell if number else no_progress

@@ -45,7 +45,7 @@ def settled(place: Place, gateway: GatewayProcess, *, has: str, lacks: str) -> N
             name.startswith(f"{lacks}_") for name in found
         )
 
-    gateway.until(there, told=lambda: sorted(tables(place)))
+    gateway.until(there, describe=lambda: sorted(tables(place)))
     assert place.run("db", "status", "--json").json()["state"] == "current"
 
 
@@ -181,5 +181,5 @@ def test_a_journal_that_changes_while_it_is_read_is_known_as_it_was_left(
             for name in (*dice.choices([*texts], k=dice.randrange(4)), left):
                 journal.write_bytes(texts[name])
                 time.sleep(dice.uniform(0, 0.06))  # anywhere in the look and the apply after a save
-            gateway.until(partial(told_last, left), told=lambda: gateway.lines[-5:])
+            gateway.until(partial(told_last, left), describe=lambda: gateway.lines[-5:])
     assert gateway.is_live()

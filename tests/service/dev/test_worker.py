@@ -95,7 +95,7 @@ def test_our_own_write_to_the_journal_is_looked_at_once_and_applies_nothing(
 
 def wait_for_rounds(gateway: GatewayProcess, rounds: list[list[str]]) -> None:
     """Wait until the last two rounds had to apply what the last two of these say."""
-    gateway.until(lambda: planned(gateway)[-2:] == rounds[-2:], told=lambda: planned(gateway))
+    gateway.until(lambda: planned(gateway)[-2:] == rounds[-2:], describe=lambda: planned(gateway))
 
 
 def planned(gateway: GatewayProcess) -> list[list[str]]:

@@ -139,7 +139,7 @@ class Soak:
 
     def settle(self) -> None:
         """Wait until the replica has everything, and go on writing for a moment."""
-        poll(lambda: self.status()["state"] == "level", told=self.status)
+        poll(lambda: self.status()["state"] == "level", describe=self.status)
         threading.Event().wait(1.0)
 
     def litestream(self) -> int:

@@ -134,10 +134,10 @@ class ServerCatalog:
         if CatalogKind.TOOLS not in lists:
             return CatalogDiff(changed, visible, ())
         known = {item.key: item.raw for item in before.get(CatalogKind.TOOLS, ())}
-        told = {
+        reported = {
             item.key for item in lists[CatalogKind.TOOLS] if item.raw == known.get(item.key)
         } & self.held
-        altered = tuple(name for name in self._judge() if name not in told)
+        altered = tuple(name for name in self._judge() if name not in reported)
         self._was_listed = True
         return CatalogDiff(changed, visible, altered)
 

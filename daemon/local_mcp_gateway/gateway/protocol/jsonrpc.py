@@ -301,7 +301,9 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
     if spare >= ENVELOPE.room:
         whole = replace_surrogates(body)
         if (name := _ambiguous(whole, decode_members(whole), ENVELOPE)) is not None:
-            return response(b"null", failure(INVALID_REQUEST, f"Invalid request: {_told(name)}"))
+            return response(
+                b"null", failure(INVALID_REQUEST, f"Invalid request: {_twice_message(name)}")
+            )
     identity = bytes(message.id)
     if b"\\u" in identity and replace_surrogates(identity) != identity:
         text = "Invalid request: the id holds half of a surrogate pair, which no answer can repeat"
@@ -316,14 +318,14 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
             name = name or _ambiguous(inner, decode_members(inner), names)
     if name is None:
         return None
-    return response(message.id, failure(INVALID_PARAMS, f"Invalid params: {_told(name)}"))
+    return response(message.id, failure(INVALID_PARAMS, f"Invalid params: {_twice_message(name)}"))
 
 
 def ambiguous_params(params: bytes, names: Names) -> Answer | None:
     """Return the error for params in which one of these names appears twice, or in another case; or None."""
     if params[:1] != b"{" or (name := _ambiguous(params, decode_members(params), names)) is None:
         return None
-    return failure(INVALID_PARAMS, f"Invalid params: {_told(name)}")
+    return failure(INVALID_PARAMS, f"Invalid params: {_twice_message(name)}")
 
 
 def duplicate_in(raw: bytes, path: tuple[str, ...]) -> str | None:
@@ -338,7 +340,7 @@ def duplicate_in(raw: bytes, path: tuple[str, ...]) -> str | None:
     return None
 
 
-def _told(name: str) -> str:
+def _twice_message(name: str) -> str:
     return f"{name[:100]!r} appears twice, or in another case: which one counts is ambiguous"
 
 

@@ -49,7 +49,7 @@ def initialize_result(version: str, servers: Iterable[ServerInfo]) -> dict[str, 
         "capabilities": _capabilities(known),
         "serverInfo": _implementation(known),
     }
-    if text := instructions(_told(known)):
+    if text := instructions(_with_instructions(known)):
         result["instructions"] = text
     return result
 
@@ -65,7 +65,7 @@ def discover_result(servers: Iterable[ServerInfo]) -> dict[str, Any]:
         "cacheScope": "private",
         "_meta": {versions.SERVER_KEY: _implementation(known)},
     }
-    if text := instructions(_told(known)):
+    if text := instructions(_with_instructions(known)):
         result["instructions"] = text
     return result
 
@@ -129,7 +129,7 @@ def declares(identity: Identity | None, method: str) -> bool:
     )
 
 
-def _told(servers: list[ServerInfo]) -> list[tuple[str, str]]:
+def _with_instructions(servers: list[ServerInfo]) -> list[tuple[str, str]]:
     return [
         (server.name, server.identity.instructions)
         for server in servers

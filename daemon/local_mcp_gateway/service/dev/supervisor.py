@@ -49,11 +49,11 @@ def report_plan(options: Sequence[str], *, auto_generate: bool, emit: Emit) -> N
     checked = _generate(options, "--check")
     missing = checked.get("missing", [])
     if "error" in checked:
-        emit("schema.refused", **_told(checked["error"]))
+        emit("schema.refused", **_message_of(checked["error"]))
     elif missing and auto_generate:
         written = _generate(options)
         if "error" in written:
-            emit("schema.refused", **_told(written["error"]))
+            emit("schema.refused", **_message_of(written["error"]))
         else:
             emit("schema.generated", tag=written["tag"], missing=missing)
     elif missing:
@@ -87,7 +87,7 @@ def _generate(options: Sequence[str], *more: str) -> dict[str, Any]:
     return answer
 
 
-def _told(error: dict[str, Any]) -> dict[str, Any]:
+def _message_of(error: dict[str, Any]) -> dict[str, Any]:
     return {key: error[key] for key in ("message", "hint") if error.get(key)}
 
 
