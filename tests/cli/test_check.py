@@ -107,7 +107,17 @@ def test_check_finds_a_full_text_table_that_is_out_of_step(
     )
     assert place.database.read_bytes() == before
     (place.root / "gateway.toml").write_text("[guard]\nfull_check_limit_bytes = 1024\n")
-    assert place.run("--config", "gateway.toml", "db", "check").code == 0
+    large = place.run("--config", "gateway.toml", "db", "check")
+    assert large.code == 0
+    assert large.stdout == (
+        "The full-text tables words, own and none were not compared with the rows.\n"
+        "→ That is done in databases of up to 1024 bytes: `[guard] full_check_limit_bytes`.\n"
+        "Folder and database are fine otherwise.\n"
+    )
+    assert found.json()["not_compared"] == []
+    said = place.run("--config", "gateway.toml", "db", "check", "--json").json()
+    validate_json("db-check", said)
+    assert said["not_compared"] == ["words", "own", "none"]
 
 
 def test_check_warns_of_a_folder_that_makes_what_cannot_run(place: Place) -> None:

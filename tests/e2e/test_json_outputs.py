@@ -292,6 +292,7 @@ def test_a_check_names_problems_warnings_hazards_and_drift(place: Place, said: S
         "pending": [one],
         "drift": [],
         "applied_by_hand": None,
+        "not_compared": [],
     }
     assert said(place, "db check") == checked
     place.migrate()

@@ -32,7 +32,8 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
 
     Checks the journal and files, duplicate numbers, snapshots, down migrations, hazards, hashes, drift,
     the full integrity check, whether every view, trigger, full-text table and foreign key compiles, and
-    up to `[guard] full_check_limit_bytes` whether full-text tables have the words of their rows.
+    up to `[guard] full_check_limit_bytes` whether full-text tables have the words of their rows:
+    above it, those that were not compared are named.
     Exit 0 fine, 3 something differs, 6 damaged, 8 refused.
     """
     from local_mcp_gateway.guard import get_status  # --help does not pay for it
@@ -57,9 +58,11 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
     if damage is not None:
         problems.insert(0, damage)
     warnings = list(found.warnings)
+    not_compared: list[str] = []
     if damage is None and seen.state != "damaged" and _exists(invocation):
         problems += _cannot_run(invocation, folder)
-        warnings += _out_of_step(invocation)
+        out_of_step, not_compared = _out_of_step(invocation)
+        warnings += out_of_step
     warnings = [problem for problem in warnings if problem not in problems]
     code = _exit_code(
         damaged=damage is not None or seen.state == "damaged",
@@ -79,6 +82,7 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
                 "pending": [pending.migration.tag for pending in seen.pending],
                 "drift": [asdict(difference) for difference in seen.drift],
                 "applied_by_hand": seen.applied_by_hand,
+                "not_compared": not_compared,
             }
         )
     else:
@@ -89,7 +93,9 @@ def check(invocation: Invocation, *, write_snapshots: bool, as_json: bool) -> in
             if tag in pending or not _exists(invocation)
         ]
         waiting = [entry.migration.tag for entry in seen.pending if entry.migration.tag in pending]
-        _show_check(problems, warnings, seen, shown, waiting)
+        if not_compared:
+            _show_not_compared(not_compared, invocation.settings.guard.full_check_limit_bytes)
+        _show_check(problems, warnings, seen, shown, waiting, all_compared=not not_compared)
     return code
 
 
@@ -154,16 +160,19 @@ def _cannot_run(invocation: Invocation, folder: Folder) -> list[Problem]:
         return cannot_run(connection, folder)
 
 
-def _out_of_step(invocation: Invocation) -> list[Problem]:
-    """Compare full-text tables with their rows, in a database that is not too large for a copy in memory."""
+def _out_of_step(invocation: Invocation) -> tuple[list[Problem], list[str]]:
+    """Compare full-text tables with their rows; return what is wrong, and the tables not compared.
+
+    A database can be too large for a copy in memory.
+    """
     from local_mcp_gateway.database import database_bytes, reading
-    from local_mcp_gateway.migrate import out_of_step
+    from local_mcp_gateway.migrate import full_text_tables, out_of_step
 
     limit = invocation.settings.guard.full_check_limit_bytes
-    if database_bytes(invocation.database) > limit:
-        return []
     with reading(invocation.database) as connection:
-        return out_of_step(connection, prepare=invocation.prepare)
+        if database_bytes(invocation.database) > limit:
+            return [], full_text_tables(connection)
+        return out_of_step(connection, prepare=invocation.prepare), []
 
 
 def _exit_code(*, damaged: bool, refused: bool, differs: bool) -> Exit:
@@ -174,12 +183,24 @@ def _exit_code(*, damaged: bool, refused: bool, differs: bool) -> Exit:
     return Exit.DIFFERS if differs else Exit.OK
 
 
+def _show_not_compared(tables: Sequence[str], limit: int) -> None:
+    *others, last = tables
+    named = f"tables {', '.join(others)} and {last} were" if others else f"table {last} was"
+    ui.tell(f"The full-text {named} not compared with the rows.", fg="yellow")
+    ui.tell(
+        f"That is done in databases of up to {limit} bytes: `[guard] full_check_limit_bytes`.",
+        mark="→ ",
+    )
+
+
 def _show_check(
     problems: Sequence[Problem],
     warnings: Sequence[Problem],
     seen: Status,
     hazards: Sequence[str],
     pending: Sequence[str],
+    *,
+    all_compared: bool,
 ) -> None:
     for colour, found in (("red", problems), ("yellow", warnings)):
         for problem in found:
@@ -196,4 +217,4 @@ def _show_check(
         ui.tell(f"{count} pending: {', '.join(pending)}.", fg="yellow")
         ui.tell("Apply with `db migrate`.", mark="→ ")
     if not (problems or warnings or seen.drift or pending):
-        ui.tell("Folder and database are fine.", fg="green")
+        ui.tell(f"Folder and database are fine{'' if all_compared else ' otherwise'}.", fg="green")

@@ -7,7 +7,12 @@ from local_mcp_gateway.lazy import exports
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.batch import HazardFinding, Rehearsal, apply_batch
-    from local_mcp_gateway.migrate.check import cannot_run, check_folder, out_of_step
+    from local_mcp_gateway.migrate.check import (
+        cannot_run,
+        check_folder,
+        full_text_tables,
+        out_of_step,
+    )
     from local_mcp_gateway.migrate.divergence import Divergence
     from local_mcp_gateway.migrate.down import DownPlan
     from local_mcp_gateway.migrate.folder import Folder, Migration, read_folder
@@ -41,7 +46,7 @@ else:
         __name__,
         apply=("Step",),
         batch=("HazardFinding", "Rehearsal", "apply_batch"),
-        check=("cannot_run", "check_folder", "out_of_step"),
+        check=("cannot_run", "check_folder", "full_text_tables", "out_of_step"),
         divergence=("Divergence",),
         down=("DownPlan",),
         folder=("Folder", "Migration", "read_folder"),
@@ -96,6 +101,7 @@ __all__ = [
     "detect",
     "draft_squash",
     "find_original",
+    "full_text_tables",
     "has_applied",
     "next_snapshot",
     "out_of_step",

@@ -125,18 +125,7 @@ def out_of_step(connection: sqlite3.Connection, *, prepare: Prepare | None = Non
 
     SQLite compares them only in a statement that may write, so that runs on a copy in memory.
     """
-    shadows = {
-        fold(name)
-        for (name,) in connection.execute(
-            "SELECT name FROM pragma_table_list WHERE type = 'shadow'"
-        )
-    }
-    checks = {}
-    for one in read_objects(connection):
-        if one.is_virtual and fold(f"{one.name}_idx") in shadows:  # FTS5
-            checks[one.name] = "(%s, rank) VALUES ('integrity-check', 1)"
-        elif one.is_virtual and fold(f"{one.name}_segdir") in shadows:  # FTS3 and FTS4
-            checks[one.name] = "(%s) VALUES ('integrity-check')"
+    checks = _full_text_checks(connection)
     if not checks:
         return []
     found = []
@@ -151,6 +140,28 @@ def out_of_step(connection: sqlite3.Connection, *, prepare: Prepare | None = Non
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
                     found.append(_out_of_step(quote(name)))
     return found
+
+
+def full_text_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the tables that `out_of_step` compares."""
+    return list(_full_text_checks(connection))
+
+
+def _full_text_checks(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the end of the INSERT that compares each full-text table with its rows, by its name."""
+    shadows = {
+        fold(name)
+        for (name,) in connection.execute(
+            "SELECT name FROM pragma_table_list WHERE type = 'shadow'"
+        )
+    }
+    checks = {}
+    for one in read_objects(connection):
+        if one.is_virtual and fold(f"{one.name}_idx") in shadows:  # FTS5
+            checks[one.name] = "(%s, rank) VALUES ('integrity-check', 1)"
+        elif one.is_virtual and fold(f"{one.name}_segdir") in shadows:  # FTS3 and FTS4
+            checks[one.name] = "(%s) VALUES ('integrity-check')"
+    return checks
 
 
 def _out_of_step(table: str) -> Problem:
