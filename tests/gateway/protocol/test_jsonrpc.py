@@ -96,6 +96,10 @@ def test_what_says_a_name_twice_by_which_is_routed_is_refused_and_what_says_each
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":12,"name":1}}', -32602),
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":12, "name":1}}', -32602),
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"a","n\\u0061me":"b"}}', -32602),
+        (
+            '{"jsonrpc":"2.0","id":1,"method":"a","params":{"":1,"":1,"name":1,"name":2,"ref":{}}}',
+            -32602,
+        ),
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{"NAME":"a"}}', -32602),
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{"tas\u212aId":"a"}}', -32602),
         ('{"jsonrpc":"2.0","id":1,"method":"a","params":{"ref":{"name":"a","Name":"b"}}}', -32602),

@@ -314,8 +314,8 @@ def ambiguity(body: bytes, message: Envelope) -> bytes | None:
     members = decode_members(params)
     name = _ambiguous(params, members, PARAMS)
     for key, names in INSIDE.items():
-        if key in members and (inner := bytes(members[key]))[:1] == b"{":
-            name = name or _ambiguous(inner, decode_members(inner), names)
+        if name is None and key in members and (inner := bytes(members[key]))[:1] == b"{":
+            name = _ambiguous(inner, decode_members(inner), names)
     if name is None:
         return None
     return response(message.id, failure(INVALID_PARAMS, f"Invalid params: {_twice_message(name)}"))
