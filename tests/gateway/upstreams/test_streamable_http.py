@@ -24,6 +24,7 @@ JSON = (b"content-type", b"application/json")
 TEXT = (b"content-type", b"text/html")
 STREAM = (b"content-type", b"text/event-stream")
 Reply = tuple[int, Headers, bytes]
+SIGN_IN = "it wants you to sign in (HTTP 401): `server login odd`"
 
 
 def rpc(message: Mapping[str, Any], status: int = 200, **members: Any) -> Reply:
@@ -306,6 +307,26 @@ async def test_what_clients_watch_is_watched_in_the_new_session_too(
             await server.renewed.wait()
 
 
+class Revoked(Watched):
+    """Refuses everything with its stream: the token that it was given is not valid any more."""
+
+    async def say(self, message: Mapping[str, Any], given: Mapping[bytes, bytes]) -> Reply | None:
+        if self.forgets.is_set():
+            return 401, [JSON], b'{"error":"invalid_token"}'
+        return await super().say(message, given)
+
+
+async def test_a_server_that_refuses_its_stream_and_its_session_is_not_shown_as_ready(
+    tmp_path: Path,
+) -> None:
+    server = Revoked()
+    async with behind(tmp_path, server) as running:
+        assert await use(running, "echo") == "echo"
+        server.forgets.set()
+        await running.heard("upstream.lost", reason=SIGN_IN)
+        assert running.gateway.status()["servers"]["odd"]["state"] != "ready"
+
+
 class Touchy(Server):
     """Answers a call with an error that may be taken for a lost session, which it is not."""
 
@@ -343,9 +364,6 @@ async def test_an_error_of_one_call_leaves_the_session_alone_and_is_not_repeated
         assert (await use(running, "echo"))["message"] == said
         assert (server.sessions, server.heard["tools/call"]) == (1, 1)
         assert running.gateway.status()["servers"]["odd"]["state"] == "ready"
-
-
-SIGN_IN = "it wants you to sign in (HTTP 401): `server login odd`"
 
 
 class Closed(Server):

@@ -442,7 +442,7 @@ class HttpConnection(ConnectionBase):
             try:
                 async with await send(self._http, "GET", self._url, asked) as reply:
                     if reply.status != 200 or not reply.content_type.startswith(STREAM):
-                        if opened:
+                        if opened or reply.status == UNAUTHORIZED:
                             self.tasks.start(self._renew, headers)
                         return
                     opened = True
@@ -460,13 +460,19 @@ class HttpConnection(ConnectionBase):
             await asyncio.sleep(pace.pause_s())
 
     async def _renew(self, session: dict[str, str]) -> None:
-        """Make our session again if the server has forgotten it: what clients watch is in it."""
-        with suppress(UpstreamDisconnected, TimeoutError):
+        """Make our session again if the server has forgotten it: what clients watch is in it.
+
+        The connection is lost with a session that cannot be made again.
+        """
+        with suppress(TimeoutError):
             async with asyncio.timeout(RENEW_S):
                 try:
                     await self._check_session(session, "its stream is refused")
                 except SessionExpired:
-                    await self._handshake()
+                    try:
+                        await self._handshake()
+                    except UpstreamDisconnected as lost:
+                        self._lose(lost)
 
     async def _check(self) -> None:
         """After a broken stream, check that the server accepts connections; else lose the connection."""
