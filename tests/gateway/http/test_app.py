@@ -105,6 +105,32 @@ async def test_what_is_no_message_is_a_bad_request(
     assert (error["id"], error["error"]["code"]) == (None, code)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"method": ""},
+        {"method": None},
+        {"method": "", "params": {"name": "echo"}},
+        {"params": {}},
+        {},
+    ],
+)
+@pytest.mark.parametrize("identity", [1, "", "a"])
+async def test_what_has_an_id_and_is_neither_request_nor_response_is_refused_under_that_id(
+    running: Running, odd: dict[str, Any], identity: object
+) -> None:
+    old = await running.post(call("initialize", protocolVersion="2025-03-26", capabilities={}))
+    message = {"jsonrpc": "2.0", "id": identity, **odd}
+    in_session = {"mcp_session_id": old.headers["mcp-session-id"]}
+    stateless = {"mcp_protocol_version": MODERN, "mcp_method": "x"}
+    for headers in ({}, in_session, stateless):
+        reply = await running.post(message, **headers)
+        answer = await reply.json()
+        assert (reply.status, answer["id"], answer["error"]["code"]) == (400, identity, -32600)
+    (answer,) = await (await running.post([message], **in_session)).json()
+    assert (answer["id"], answer["error"]["code"]) == (identity, -32600)
+
+
 async def test_an_unknown_protocol_version_is_a_bad_request(running: Running) -> None:
     reply = await running.post(call("ping"), mcp_protocol_version="1999-01-01")
     assert reply.status == 400

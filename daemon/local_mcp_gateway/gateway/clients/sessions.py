@@ -207,7 +207,7 @@ class Session:
         if (refused := refusal(self.capabilities, method, params)) is not None:
             return refused
         self._asked += 1
-        identity = b'"gateway-%d"' % self._asked
+        identity = b'%b%d"' % (jsonrpc.QUESTION, self._asked)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.open_requests[identity] = Question(future, in_stream=push is None)
         send = push or self.enqueue

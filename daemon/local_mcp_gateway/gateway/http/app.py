@@ -200,8 +200,8 @@ class GatewayApp:
                 await http_request.plain(404, failure(INVALID_REQUEST, "Session not found"))
             elif (message := await self._decoded(http_request)) is None:
                 return
-            elif (fault := versions.fault_of(http_request.headers, message)) is not None:
-                await http_request.plain(*fault)
+            elif (fault := http_request.fault_of(message)) is not None:
+                await http_request.refuse(message, *fault)
             else:
                 await http_request.empty(202)
                 take(self._dispatcher, session, session.legacy_outbox, message)
@@ -288,9 +288,9 @@ class GatewayApp:
     def _dispatch(
         self, profile: str, message: Envelope, http_request: HttpRequest
     ) -> Awaitable[None]:
-        if (fault := versions.fault_of(http_request.headers, message)) is not None:
-            return http_request.plain(*fault)
-        if versions.is_stateless(http_request.headers, message):
+        if (fault := http_request.fault_of(message)) is not None:
+            return http_request.refuse(message, *fault)
+        if http_request.is_stateless(message):
             return self._post_modern(profile, message, http_request)
         return self._post_handshake(profile, message, http_request)
 

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from local_mcp_gateway.gateway.protocol import Answer, response
+from local_mcp_gateway.gateway.protocol import (
+    INVALID_REQUEST,
+    Answer,
+    failure,
+    response,
+    versions,
+)
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.gateway.protocol import Envelope
     from local_mcp_gateway.store import ClientToken
 
 Scope = Mapping[str, Any]
@@ -84,6 +91,28 @@ class HttpRequest(msgspec.Struct, eq=False):
         """Identify the client, as far as a request does."""
         return f"{self.peer} {self.headers.get('user-agent', '')}"
 
+    def fault_of(self, message: Envelope) -> tuple[int, Answer] | None:
+        """Return the status and error for a message that cannot be served at all."""
+        if (why := message.fault) is not None:
+            return 400, failure(INVALID_REQUEST, why)
+        kind = self.headers.get("content-type", versions.JSON)
+        if kind != versions.JSON and kind.partition(";")[0].strip().lower() != versions.JSON:
+            return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")
+        version = self.headers.get("mcp-protocol-version", versions.NEWEST_HANDSHAKE)
+        known = version in versions.HANDSHAKE or versions.is_modern(version, message)
+        if not known and message.method != "initialize":
+            served = ", ".join((*versions.HANDSHAKE, *versions.MODERN))
+            text = f"Unsupported protocol version {version}: {served}"
+            return 400, failure(INVALID_REQUEST, text)
+        return None
+
+    def is_stateless(self, message: Envelope) -> bool:
+        """Return whether its message is stateless, by its header; by the envelope without one."""
+        version = self.headers.get("mcp-protocol-version", "")
+        if not version and ("mcp-session-id" in self.headers or message.method == "initialize"):
+            return False
+        return version not in versions.HANDSHAKE and versions.is_modern(version, message)
+
     @property
     def streams(self) -> bool:
         """Whether the client accepts an event stream."""
@@ -120,6 +149,10 @@ class HttpRequest(msgspec.Struct, eq=False):
         """Respond with JSON that has no id: an error envelope, or a bare result."""
         body = response(b"null", answer) if answer.failed else bytes(answer.body)
         await self.reply(status, body)
+
+    async def refuse(self, message: Envelope, status: int, answer: Answer) -> None:
+        """Respond to a message that is not served."""
+        await self.reply(status, response(message.reply_id, answer))
 
     async def text(self, body: str, media_type: bytes = METRICS) -> None:
         """Respond with text."""

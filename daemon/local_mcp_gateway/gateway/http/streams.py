@@ -315,7 +315,7 @@ async def _one(dispatcher: Dispatcher, session: Session, part: bytes) -> bytes |
     if refused is not None:
         return refused
     if (why := message.fault) is not None:
-        return response(b"null", failure(INVALID_REQUEST, why))
+        return response(message.reply_id, failure(INVALID_REQUEST, why))
     if not message.is_request:
         dispatcher.on_notification(session.profile, session, message)
         return None

@@ -36,6 +36,8 @@ _ESCAPE: Final = re.compile(
 """An escape in a JSON string; the group matches an unpaired surrogate."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 _ID: Final = re.compile(rb'"(?:i|\\u0069)(?:d|\\u0064)"\s*:\s*')
+QUESTION: Final = b'"gateway-'
+"""How the id of a request to a client begins: what has such an id answers it, however little it says."""
 ID_STARTS: Final = frozenset(b'"-0123456789'[i : i + 1] for i in range(12))
 _RAW = msgspec.Raw(b"")
 
@@ -59,10 +61,18 @@ class Envelope(msgspec.Struct, gc=False):
         return bool(self.method) and bytes(self.id) not in {b"", b"null"}
 
     @property
+    def reply_id(self) -> bytes:
+        """Return the id to answer a message with that is refused: its own, as far as it can be one."""
+        identity = bytes(self.id)
+        return identity if self.jsonrpc == "2.0" and identity[:1] in ID_STARTS else b"null"
+
+    @property
     def fault(self) -> str | None:
         """Return why this is not a valid client message, or None."""
         if self.jsonrpc != "2.0" or not (self.method or self.id):
             return "This is not a JSON-RPC 2.0 message"
+        if not (self.method or self.result or self.error or bytes(self.id).startswith(QUESTION)):
+            return "A request has a method, and a response a result or an error"
         if self.is_request and bytes(self.id)[:1] not in ID_STARTS:
             return "The id of a request is a string or a number"
         if self.method and not (self.is_request or self.method.startswith(NOTIFICATIONS)):

@@ -121,29 +121,6 @@ class ModernEnvelope:
     client: bytes = b""
 
 
-def fault_of(headers: Mapping[str, str], message: Envelope) -> tuple[int, Answer] | None:
-    """Return the status and error for a message that cannot be served at all."""
-    if (why := message.fault) is not None:
-        return 400, failure(INVALID_REQUEST, why)
-    kind = headers.get("content-type", JSON)
-    if kind != JSON and kind.partition(";")[0].strip().lower() != JSON:
-        return 415, failure(INVALID_REQUEST, "Content-Type must be application/json")
-    version = headers.get("mcp-protocol-version", NEWEST_HANDSHAKE)
-    known = version in HANDSHAKE or is_modern(version, message)
-    if not known and message.method != "initialize":
-        served = ", ".join((*HANDSHAKE, *MODERN))
-        return 400, failure(INVALID_REQUEST, f"Unsupported protocol version {version}: {served}")
-    return None
-
-
-def is_stateless(headers: Mapping[str, str], message: Envelope) -> bool:
-    """Return whether a message is of the stateless protocol, by its header; by its envelope without one."""
-    version = headers.get("mcp-protocol-version", "")
-    if not version and ("mcp-session-id" in headers or message.method == "initialize"):
-        return False
-    return version not in HANDSHAKE and is_modern(version, message)
-
-
 def negotiate(offered: object) -> str:
     """Return the version for an `initialize` result: the requested one, or our newest."""
     return offered if isinstance(offered, str) and offered in HANDSHAKE else NEWEST_HANDSHAKE
