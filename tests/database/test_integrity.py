@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.database.connections import (
+    begin,
     open_migration,
     open_reader,
     open_scratch,
     reading,
     set_foreign_keys,
-    translated_errors,
 )
+from local_mcp_gateway.database.errors import translated_errors
 from local_mcp_gateway.database.integrity import full_check, probe
 from local_mcp_gateway.database.run import Run
-from local_mcp_gateway.database.transactions import begin, pages
+from local_mcp_gateway.database.transactions import pages
 from local_mcp_gateway.errors import (
     Damaged,
     DatabaseBusy,

@@ -23,12 +23,14 @@ from local_mcp_gateway.backup.files import (
     make_folder,
     named_failures,
     next_moment,
+    raise_named,
     temporary_file,
     temporary_path,
     unsent_folder,
 )
 from local_mcp_gateway.backup.manifest import Backup, publish, record_attempt
 from local_mcp_gateway.database import (
+    ENGINE_ERRORS,
     UNWATCHED,
     Run,
     database_bytes,
@@ -74,7 +76,7 @@ def create_backup(
     """
     database = database.resolve()
     folder = backup_folder(database, folder)
-    with named_failures(folder, doing="write a backup into"):
+    try:
         make_folder(folder)
         moment = next_moment(database, folder, datetime.now(UTC))
         path = folder / f"{backup_name(database, moment, before)}.db"
@@ -101,6 +103,8 @@ def create_backup(
                 damage=damage,
             )
             publish(backup, temporary)
+    except ENGINE_ERRORS as error:
+        raise_named(error, folder, doing="write a backup into")
     return backup
 
 
@@ -210,9 +214,11 @@ def scratch_copy(backup: Backup) -> Iterator[Path]:
     """
     path = temporary_path(backup.path.with_name(f"{backup.name}-rehearsal-{os.getpid()}.db"))
     with ExitStack() as held:
-        with named_failures(path, doing="write a copy for the rehearsal to"):
+        try:
             descriptor = held.enter_context(temporary_file(path))
             copy_bytes(backup.path, descriptor)
+        except OSError as error:
+            raise_named(error, path, doing="write a copy for the rehearsal to")
         yield path
 
 
@@ -371,8 +377,10 @@ def require_room(database: Path, folder: Path, *, rehearsed: bool = True) -> Non
 
 def require_free(folder: Path, needed: int, *, what: str) -> None:
     """Raise NoRoom unless that many bytes are free where the folder is, or will be created."""
-    with named_failures(folder, doing="look at the free room of"):
+    try:
         free = free_bytes(folder)
+    except OSError as error:
+        raise_named(error, folder, doing="look at the free room of")
     if free < needed:
         raise NoRoom(
             f"Not enough room in {folder} for {what}: {size(needed)} are needed, {size(free)} are "

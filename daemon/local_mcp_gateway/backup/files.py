@@ -25,10 +25,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import (
+    ENGINE_ERRORS,
     SIDE_FILES,
     commit,
     flush,
-    no_progress,
+    raise_translated,
     require_own_logs,
     translated_errors,
     write_lock,
@@ -291,7 +292,7 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def copy_bytes(source: Path, descriptor: int, progress: Progress = no_progress) -> str:
+def copy_bytes(source: Path, descriptor: int, progress: Progress | None = None) -> str:
     """Copy a file that has no writer into an empty one; return how: reflink, copy_file_range or read.
 
     The first two stay inside the kernel and, where the file system supports it, share the blocks. The phase
@@ -316,7 +317,8 @@ def copy_bytes(source: Path, descriptor: int, progress: Progress = no_progress) 
         total = os.fstat(original.fileno()).st_size
         while chunk := original.read(1 << 20):
             write_all(descriptor, chunk)
-            progress("copy", original.tell(), total)
+            if progress is not None:
+                progress("copy", original.tell(), total)
         return "read"
 
 
@@ -327,10 +329,11 @@ def write_all(descriptor: int, content: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _copy_in_kernel(source: int, target: int, progress: Progress) -> None:
+def _copy_in_kernel(source: int, target: int, progress: Progress | None) -> None:
     left = total = os.fstat(source).st_size
     while left > 0:
-        progress("copy", total - left, total)
+        if progress is not None:
+            progress("copy", total - left, total)
         done = os.copy_file_range(source, target, min(left, COPY_CHUNK_BYTES))
         if done == 0:  # some file systems answer 0 instead of an error: fall back to reading
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
@@ -348,6 +351,8 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
 
 named_failures = partial(translated_errors, otherwise=BackupFailed)
 """`named_failures(path, doing="write")` raises a BackupFailed for what the table of errors does not have."""
+raise_named = partial(raise_translated, otherwise=BackupFailed)
+"""The same in an except clause."""
 
 
 def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
@@ -359,7 +364,7 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
     database = database.resolve()
     backups = backup_folder(database, folder)
     gone: list[Path] = []
-    with named_failures(database, doing="put away what a crash left next to"):
+    try:
         for path in _entries(backups, rf"\.{re.escape(database.stem)}-.*"):
             gone += _settle(path)
         # Of the database, and of a file that is named after it, such as its `.token`.
@@ -369,6 +374,8 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
         gone += _remove_fetched(database)
         gone += _unlinked_twins(database)
         gone += _cold_journal(database)
+    except ENGINE_ERRORS as error:
+        raise_named(error, database, doing="put away what a crash left next to")
     return tuple(gone)
 
 

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
         SIDE_FILES,
         SQLITE_VERSION,
         Connection,
+        begin,
         columns_of,
+        commit,
         has_content,
         is_empty,
         is_writable,
@@ -24,9 +26,13 @@ if TYPE_CHECKING:
         set_foreign_keys,
         survive_power_cut,
         table_names,
+        uri,
+    )
+    from local_mcp_gateway.database.errors import (
+        ENGINE_ERRORS,
+        raise_translated,
         to_gateway_error,
         translated_errors,
-        uri,
     )
     from local_mcp_gateway.database.integrity import (
         FULL_CHECK_BYTES,
@@ -69,8 +75,6 @@ if TYPE_CHECKING:
         read_progress,
     )
     from local_mcp_gateway.database.transactions import (
-        begin,
-        commit,
         commit_and_compare,
         data_version,
         database_bytes,
@@ -89,7 +93,9 @@ else:
             "Connection",
             "SIDE_FILES",
             "SQLITE_VERSION",
+            "begin",
             "columns_of",
+            "commit",
             "has_content",
             "is_empty",
             "is_writable",
@@ -104,10 +110,9 @@ else:
             "set_foreign_keys",
             "survive_power_cut",
             "table_names",
-            "to_gateway_error",
-            "translated_errors",
             "uri",
         ),
+        errors=("ENGINE_ERRORS", "raise_translated", "to_gateway_error", "translated_errors"),
         integrity=(
             "FULL_CHECK_BYTES",
             "REBUILD_INDEXES",
@@ -136,8 +141,6 @@ else:
             "describe_progress",
         ),
         transactions=(
-            "begin",
-            "commit",
             "commit_and_compare",
             "data_version",
             "database_bytes",
@@ -152,6 +155,7 @@ else:
     )
 
 __all__ = [
+    "ENGINE_ERRORS",
     "FULL_CHECK_BYTES",
     "PROGRESS_LINES",
     "REBUILD_INDEXES",
@@ -203,6 +207,7 @@ __all__ = [
     "probe",
     "progress_line",
     "quick_check",
+    "raise_translated",
     "read_holder",
     "read_progress",
     "reading",

@@ -1,4 +1,4 @@
-"""Open SQLite connections with the right settings, and translate the errors that come from them.
+"""Open SQLite connections with the right settings.
 
 No other module sets a connection's pragmas.
 
@@ -8,21 +8,15 @@ migrations run, because a rebuild drops the old table and its cascades would del
 setting is a no-op inside a transaction, so it is made before BEGIN and read back.
 
 The functions that open a connection raise what SQLite raises. The context managers that hold one open
-translate it: `reading` here, `write_lock` in `transactions`.
+translate it (`errors`): `reading` here, `write_lock` in `transactions`.
 
 All connections have `isolation_level=None`: Python must not begin or commit anything by itself. Python
 keeps no compiled statement for the next time either. SQLite asks the authorizer only while it compiles, and
 an EXPLAIN that was compiled before an ALTER reads memory that SQLite has freed, which can crash the process.
-
-One table translates the errors of SQLite and of the operating system into the gateway's own: a full disk
-is the same error, whoever noticed it. SQLite reports an extended code; its low byte is the class. Errors
-of a statement itself (syntax, a constraint, a missing table) are not in the table: the caller that ran
-the statement knows where it came from.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
@@ -32,17 +26,8 @@ from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import quote
 
-from local_mcp_gateway.errors import (
-    Damaged,
-    DatabaseBusy,
-    DatabasePathProblem,
-    DiskProblem,
-    GatewayError,
-    Interrupted,
-    NoResources,
-    NoRoom,
-    NotADatabase,
-)
+from local_mcp_gateway.database.errors import ENGINE_ERRORS, raise_translated
+from local_mcp_gateway.errors import DatabasePathProblem
 from local_mcp_gateway.regular_file import NotAFile, require_file
 
 Connection: TypeAlias = sqlite3.Connection
@@ -64,6 +49,8 @@ SERVING_PRAGMAS = (
     f"PRAGMA journal_size_limit={WAL_LIMIT_BYTES}",
 )
 """For the connections that serve, in this order."""
+SIDE_FILES = ("-wal", "-shm", "-journal")
+"""The suffixes of the files that SQLite keeps next to a database."""
 
 _EXTRA = 3
 _WAL_PAUSE_S = 0.02
@@ -176,11 +163,11 @@ def reading(path: Path, *, locked: bool = False) -> Iterator[sqlite3.Connection]
 
     Damage that SQLite finds inside the block (any page may be damaged) is raised as Damaged.
     """
-    with (
-        translated_errors(path),
-        closing(open_reader(path, locked=locked)) as connection,
-    ):
-        yield connection
+    try:
+        with closing(open_reader(path, locked=locked)) as connection:
+            yield connection
+    except ENGINE_ERRORS as error:
+        raise_translated(error, path)
 
 
 def open_immutable(path: Path) -> sqlite3.Connection:
@@ -212,6 +199,18 @@ def set_foreign_keys(connection: sqlite3.Connection, *, on: bool) -> None:
         raise RuntimeError(
             "PRAGMA foreign_keys was set inside a transaction, where it has no effect"
         )
+
+
+def begin(connection: sqlite3.Connection, *, foreign_keys: bool | None = None) -> None:
+    """Take SQLite's write lock. Foreign keys are switched first: inside a transaction it is too late."""
+    if foreign_keys is not None:
+        set_foreign_keys(connection, on=foreign_keys)
+    connection.execute("BEGIN IMMEDIATE")
+
+
+def commit(connection: sqlite3.Connection) -> None:
+    """Commit the transaction of a scratch database, which need not be durable."""
+    connection.execute("COMMIT")
 
 
 def table_names(connection: sqlite3.Connection) -> frozenset[str]:
@@ -298,118 +297,6 @@ def uri(path: Path) -> str:
     return "file:" + quote(os.fsencode(path.absolute()))
 
 
-_BY_CODE: dict[int, type[GatewayError]] = {
-    sqlite3.SQLITE_NOTADB: NotADatabase,
-    sqlite3.SQLITE_CORRUPT: Damaged,
-    sqlite3.SQLITE_BUSY: DatabaseBusy,
-    sqlite3.SQLITE_LOCKED: DatabaseBusy,
-    sqlite3.SQLITE_FULL: NoRoom,
-    sqlite3.SQLITE_IOERR: DiskProblem,
-    sqlite3.SQLITE_NOMEM: NoResources,
-    sqlite3.SQLITE_CANTOPEN: DatabasePathProblem,
-    sqlite3.SQLITE_PERM: DatabasePathProblem,
-    sqlite3.SQLITE_READONLY: DatabasePathProblem,
-    sqlite3.SQLITE_INTERRUPT: Interrupted,
-}
-_BY_ERRNO: dict[int, type[GatewayError]] = {
-    errno.ENOSPC: NoRoom,
-    errno.EDQUOT: NoRoom,
-    errno.EFBIG: NoRoom,
-    errno.EIO: DiskProblem,
-    errno.ENOMEM: NoResources,
-    errno.EAGAIN: NoResources,
-    errno.EMFILE: NoResources,
-    errno.ENFILE: NoResources,
-    errno.EROFS: DatabasePathProblem,
-    errno.EACCES: DatabasePathProblem,
-    errno.EPERM: DatabasePathProblem,
-}
-_IOERR_BY_NAME = {
-    "SQLITE_IOERR_READ": "could not be read",
-    "SQLITE_IOERR_SHORT_READ": "is shorter than its header says",
-    "SQLITE_IOERR_WRITE": "could not be written",
-    "SQLITE_IOERR_FSYNC": "could not be flushed to the disk",
-    "SQLITE_IOERR_DIR_FSYNC": "could not be flushed to the disk",
-}
-
-_UNKNOWN_FORMAT = "unsupported file format"
-"""SQLite's message about a schema format number that is too high; its code is that of any error."""
-_MALFORMED = b"malformed database schema"
-_NEWER_SQLITE = (
-    "Run it with a newer SQLite if one made this file; else its header is damaged: restore the newest good"
-    " backup with `db restore latest`."
-)
-
-SIDE_FILES = ("-wal", "-shm", "-journal")
-"""The suffixes of the files that SQLite keeps next to a database."""
-
-
-@contextmanager
-def translated_errors(
-    path: Path | str, *, doing: str = "", otherwise: type[GatewayError] | None = None
-) -> Iterator[None]:
-    """Raise the gateway error for what SQLite or the system raises inside, if there is one.
-
-    `doing` completes "Cannot …" where more can be said than that the database could not be used.
-    `otherwise` is the error where the table has none, or has one about the database's own path: while a
-    backup is written, for example, the backup's path is wrong.
-    """
-    try:
-        yield
-    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
-        problem = to_gateway_error(error, path, doing=doing, otherwise=otherwise)
-        if problem is None:
-            raise
-        raise problem from error
-
-
-def readable(error: UnicodeDecodeError) -> sqlite3.DatabaseError | None:
-    """Return SQLite's error if its message quotes a damaged schema, which Python cannot decode."""
-    if not error.object.startswith(_MALFORMED):
-        return None
-    meant = sqlite3.DatabaseError(error.object.decode(errors="replace"))
-    meant.sqlite_errorcode, meant.sqlite_errorname = sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT"
-    return meant
-
-
-def to_gateway_error(
-    error: OSError | sqlite3.Error | UnicodeDecodeError,
-    path: Path | str,
-    *,
-    doing: str = "",
-    otherwise: type[GatewayError] | None = None,
-) -> GatewayError | None:
-    """Return the gateway error for an error of SQLite or the system, None where the table has none."""
-    if isinstance(error, UnicodeDecodeError):
-        if (meant := readable(error)) is None:
-            return None
-        error = meant
-    kind = _kind(error)
-    if otherwise is not None and kind in (None, DatabasePathProblem):
-        kind = otherwise
-    if kind is None:
-        return None
-    if isinstance(error, OSError):
-        where = error.filename or path
-        hint = (
-            "Make it writable for this user, or give another with --database."
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-            and kind is DatabasePathProblem
-            else None
-        )
-        said = f"Cannot {doing} {path}: {error.strerror or error}" if doing else None
-        return kind(
-            said or _system_says(error, kind, where), hint=hint, path=str(where), errno=error.errno
-        )
-    said = f"Cannot {doing} {path}: {error}" if doing else None
-    return kind(
-        said or _sqlite_says(error, kind, path),
-        hint=_NEWER_SQLITE if str(error) == _UNKNOWN_FORMAT else None,
-        path=str(path),
-        cause=_name(error),
-    )
-
-
 def require_database_file(database: Path) -> None:
     """Raise DatabasePathProblem if the path is not a regular file, before SQLite blocks on it.
 
@@ -432,58 +319,3 @@ def require_database_file(database: Path) -> None:
             ) from None
         except OSError:
             return  # opening it will raise the reason
-
-
-def _kind(error: OSError | sqlite3.Error) -> type[GatewayError] | None:
-    if isinstance(error, OSError):
-        return _BY_ERRNO.get(error.errno or 0)
-    if str(error) == _UNKNOWN_FORMAT:
-        return NotADatabase
-    return _BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-
-
-def _name(error: sqlite3.Error) -> str:
-    return str(getattr(error, "sqlite_errorname", ""))
-
-
-def _system_says(error: OSError, kind: type[GatewayError], where: object) -> str:
-    if kind is NoRoom:
-        return f"The disk is full: {where} could not be written"
-    if kind is DiskProblem:
-        return f"The disk reported an error at {where}"
-    if kind is NoResources:
-        return f"The system has no more for this process: {error.strerror}"
-    return f"{where} cannot be written by this user: {error.strerror}"
-
-
-def _sqlite_says(error: sqlite3.Error, kind: type[GatewayError], database: Path | str) -> str:
-    if str(error) == _UNKNOWN_FORMAT:
-        return f"{database} has a file format that SQLite {sqlite3.sqlite_version} does not know"
-    if kind is NotADatabase:
-        return f"{database} is not a SQLite database"
-    if kind is Damaged:
-        return f"{database} is damaged: {error}"
-    if kind is DatabaseBusy:
-        return f"Another program is using {database} and did not let go of it in time"
-    if kind is NoRoom:
-        return f"The disk is full: {database} could not be written"
-    if kind is DiskProblem:
-        name = _name(error)
-        what = _IOERR_BY_NAME.get(name, "could not be read or written")
-        return f"The disk reported an error: {database} {what} ({name})"
-    if kind is NoResources:
-        return f"The system has no more memory for what SQLite does with {database}"
-    if kind is Interrupted:
-        return f"The work on {database} was interrupted and rolled back"
-    return _why_not_opened(Path(database), error)
-
-
-def _why_not_opened(database: Path, error: sqlite3.Error) -> str:
-    """Say what is wrong with the path; SQLite itself says only "unable to open database file"."""
-    if database.is_dir():
-        return f"{database} is a folder, not a database file"
-    if not database.parent.is_dir():
-        return f"The folder {database.parent} of the database does not exist"
-    if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
-        return f"{database} or its folder cannot be written by this user"
-    return f"{database} cannot be opened or created by this user"

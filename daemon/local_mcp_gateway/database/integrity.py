@@ -20,13 +20,11 @@ from local_mcp_gateway.database.connections import (
     is_empty,
     open_checked,
     open_scratch,
-    readable,
     require_database_file,
     require_own_logs,
-    to_gateway_error,
-    translated_errors,
     uri,
 )
+from local_mcp_gateway.database.errors import raise_translated, readable, translated_errors
 from local_mcp_gateway.database.lock import MAGIC, stamp, stopped_before
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DatabasePathProblem, NotADatabase, UsageProblem
@@ -182,9 +180,7 @@ def _run_check(
         interrupted = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_INTERRUPT
         if interrupted and not run.stopped:
             return False
-        if (problem := to_gateway_error(error, database)) is None:
-            raise
-        raise problem from error
+        raise_translated(error, database)
     finally:
         connection.set_progress_handler(None, 0)
     if damage:

@@ -35,11 +35,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from local_mcp_gateway.database.connections import (
-    require_database_file,
-    to_gateway_error,
-    translated_errors,
-)
+from local_mcp_gateway.database.connections import require_database_file
+from local_mcp_gateway.database.errors import raise_translated
 from local_mcp_gateway.errors import DatabasePathProblem, Interrupted, LockHeld, NotADatabase
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.json_input import parse_json
@@ -164,9 +161,7 @@ class DatabaseLock:
                 return True
             if isinstance(error, NotAFile):
                 require_database_file(self.database)
-            if (problem := to_gateway_error(error, self.database)) is None:
-                raise
-            raise problem from error
+            raise_translated(error, self.database)
         if self.file >= 0 and os.path.sameopenfile(self.file, descriptor):
             os.close(descriptor)
             return True
@@ -194,8 +189,10 @@ class DatabaseLock:
         self._accepted = {"device": lock.st_dev, "inode": 0, "lock_inode": lock.st_ino}
 
     def _record(self, record: dict[str, Any]) -> None:
-        with translated_errors(self.path):
+        try:
             _write(self._descriptor, record)
+        except OSError as error:
+            raise_translated(error, self.path)
 
     def _kept(self) -> dict[str, object]:
         kept = {"last_stop": self._last_stop, "file": self._accepted}

@@ -32,9 +32,8 @@ from local_mcp_gateway.database.connections import (
     SIDE_FILES,
     reading,
     require_database_file,
-    to_gateway_error,
-    translated_errors,
 )
+from local_mcp_gateway.database.errors import raise_translated, translated_errors
 from local_mcp_gateway.database.lock import distrust_file, leave_side_files
 from local_mcp_gateway.database.recovery import ServedFile
 from local_mcp_gateway.errors import DatabaseBusy, DatabaseGone, GatewayError, UsageProblem
@@ -89,9 +88,7 @@ class ConnectionPool:
         try:
             return list(await reader.execute_fetchall(sql, parameters))
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            if (problem := to_gateway_error(error, self.path)) is None:
-                raise
-            raise problem from error
+            raise_translated(error, self.path)
         finally:
             self._idle.put_nowait(reader)
 

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.database.connections import (
+    begin,
     is_empty,
     open_immutable,
     open_migration,
     open_scratch,
     reading,
-    set_foreign_keys,
-    translated_errors,
 )
+from local_mcp_gateway.database.errors import ENGINE_ERRORS, raise_translated, to_gateway_error
 from local_mcp_gateway.database.integrity import FULL_CHECK_BYTES, check_sound
 from local_mcp_gateway.database.run import UNWATCHED, Run
 from local_mcp_gateway.errors import Damaged, DiskProblem
@@ -45,11 +45,13 @@ def write_lock(path: Path, *, foreign_keys: bool = False) -> Iterator[Connection
     """
     made = not path.exists()
     with ExitStack() as held:
-        with translated_errors(path):
+        try:
             live = held.enter_context(closing(open_migration(path)))
             if made:
                 held.callback(_remove_unused, live, path)
             begin(live, foreign_keys=foreign_keys)
+        except ENGINE_ERRORS as error:
+            raise_translated(error, path)
         held.callback(roll_back, live)
         yield live
 
@@ -62,18 +64,6 @@ def _remove_unused(connection: Connection, path: Path) -> None:
             connection.execute("BEGIN EXCLUSIVE")
             if is_empty(connection):
                 path.unlink()
-
-
-def begin(connection: Connection, *, foreign_keys: bool | None = None) -> None:
-    """Take SQLite's write lock. Foreign keys are switched first: inside a transaction it is too late."""
-    if foreign_keys is not None:
-        set_foreign_keys(connection, on=foreign_keys)
-    connection.execute("BEGIN IMMEDIATE")
-
-
-def commit(connection: Connection) -> None:
-    """Commit the transaction of a scratch database, which need not be durable."""
-    connection.execute("COMMIT")
 
 
 def roll_back(connection: Connection) -> None:
@@ -97,8 +87,8 @@ def commit_and_compare(connection: Connection, path: Path) -> None:
         return
     with reading(path, locked=True) as reader:
         found = pages(reader)
-    if data_version(connection) == written.version:
-        _require_same(found, written, path, Damaged)
+        if data_version(connection) == written.version:
+            _require_same(found, written, path, Damaged)
 
 
 def _empty_log(connection: Connection) -> None:
@@ -168,14 +158,15 @@ def make_durable(path: Path, *, serving: bool) -> None:
     `serving`: this process has the file open, and closing another descriptor of it would drop SQLite's
     locks. Then SQLite's own flush at COMMIT has to do for the file.
     """
-    hint = "The migration may not last: repair the disk, then see `db status`."
     try:
-        with translated_errors(path, doing="flush", otherwise=DiskProblem):
-            if not serving:
-                flush(path)
-            flush(path.resolve().parent)
-    except DiskProblem as error:
-        raise DiskProblem(error.message, hint=hint, **error.data) from error.__cause__
+        if not serving:
+            flush(path)
+        flush(path.resolve().parent)
+    except OSError as error:
+        problem = to_gateway_error(error, path, doing="flush", otherwise=DiskProblem) or error
+        if isinstance(problem, DiskProblem):
+            problem.hint = "The migration may not last: repair the disk, then see `db status`."
+        raise problem from error
 
 
 def flush(path: Path) -> None:

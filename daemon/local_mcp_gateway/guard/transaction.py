@@ -29,6 +29,7 @@ from local_mcp_gateway.backup import (
 )
 from local_mcp_gateway.bundled import bundled
 from local_mcp_gateway.database import (
+    ENGINE_ERRORS,
     REBUILD_INDEXES,
     DatabaseLock,
     Run,
@@ -40,9 +41,9 @@ from local_mcp_gateway.database import (
     open_immutable,
     probe,
     quick_check,
+    raise_translated,
     reading,
     require_own_logs,
-    translated_errors,
     write_lock,
 )
 from local_mcp_gateway.errors import BackupFailed, Damaged, DatabaseEmptied, NotADatabase
@@ -267,20 +268,26 @@ def write_transaction(
     first, before anything is touched. The caller is inside `exclusive`, or serves the database and has paused its own writers.
     Errors of SQLite or the system inside are translated.
     """
-    with _way_out(context), translated_errors(context.database):
-        full = _check_before(context, backs_up=backs_up, damaged=damaged)
-        context.phases.begin("hold")
-        if backs_up:
-            require_room(context.database, context.backup_folder)
-        with (
-            ExitStack() as closed_after,
-            write_lock(context.database, foreign_keys=foreign_keys) as connection,
-        ):
-            context.policy.prepare(connection)
-            transaction = WriteTransaction(context, connection, closed_after)
-            yield transaction
-        if transaction.fingerprint:
-            _fsync_and_verify(context, transaction, full=full)
+    with _way_out(context):
+        try:
+            full = _check_before(context, backs_up=backs_up, damaged=damaged)
+            context.phases.begin("hold")
+            if backs_up:
+                require_room(context.database, context.backup_folder)
+            with (
+                ExitStack() as closed_after,
+                write_lock(context.database, foreign_keys=foreign_keys) as connection,
+            ):
+                context.policy.prepare(connection)
+                transaction = WriteTransaction(context, connection, closed_after)
+                yield transaction
+            if transaction.fingerprint:
+                context.phases.begin("durable")
+                make_durable(context.database, serving=context.serving)
+                with _told_as_committed():
+                    _read_back(context, transaction.fingerprint, full=full)
+        except ENGINE_ERRORS as error:
+            raise_translated(error, context.database)
 
 
 def _check_before(context: GuardContext, *, backs_up: bool, damaged: bool) -> bool:
@@ -354,14 +361,6 @@ def _report_backup(context: GuardContext, backup: Backup, newest: Backup | None)
     )
 
 
-def _fsync_and_verify(context: GuardContext, transaction: WriteTransaction, *, full: bool) -> None:
-    """Flush file and folder, and read the result back before success is reported."""
-    context.phases.begin("durable")
-    make_durable(context.database, serving=context.serving)
-    with _told_as_committed():
-        _read_back(context, transaction.fingerprint, full=full)
-
-
 @contextmanager
 def _told_as_committed() -> Iterator[None]:
     """Say of damage that is found after COMMIT that the change is committed."""
@@ -378,7 +377,7 @@ def _read_back(context: GuardContext, fingerprint: str, *, full: bool) -> None:
     Checked in full only if it was before: damage that was there already is not reported as new.
     """
     # It is committed: nothing stops this check, and its progress is that of the whole phase.
-    run = Run(progress=lambda *_: context.progress("durable", 0, 0))
+    run = Run(progress=lambda *_: context.progress("durable", 0, 0), phases=context.phases)
     limit_s = context.policy.quick_check_limit_s
     with reading(context.database, locked=True) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=run)
