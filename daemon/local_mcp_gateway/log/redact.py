@@ -63,7 +63,7 @@ class _Known:
                 self._secrets = {
                     value: self._secrets.get(value) or _Secret(value) for value in all_of_them
                 }
-                _redact_short.cache_clear()  # cached texts may contain a new value
+                redact_short.cache_clear()  # cached texts may contain a new value
 
     def hide(self, text: str) -> str:
         """Return the text without them."""
@@ -207,12 +207,12 @@ def is_secret_key(key: str) -> bool:
 
 def redact_text(text: str) -> str:
     """Return the text with everything redacted that is a known secret, or looks like one."""
-    return _redact_short(text) if len(text) <= SHORT else _redact_any(text)
+    return redact_short(text) if len(text) <= SHORT else _redact_any(text)
 
 
 @lru_cache(maxsize=1024)
-def _redact_short(text: str) -> str:
-    """Cache short texts: each call's line has the same server, tool and method."""
+def redact_short(text: str) -> str:
+    """Return a text of at most SHORT characters redacted: each call's line has the same server, tool and method."""
     return _redact_any(text)
 
 

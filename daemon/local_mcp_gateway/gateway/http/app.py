@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -219,15 +220,12 @@ class GatewayApp:
         return serve_builtin(http_request, self._calls, self._status, missing, admitted=admitted)
 
     def _profile(self, http_request: HttpRequest) -> str | None:
-        path = http_request.path
-        parts = path.strip("/").removeprefix("api/").split("/")
-        if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
+        named = _profile_in(http_request.path)
+        if named is None:
             return None
-        api = path.startswith("/api/")
-        default = len(parts) == 1 or not parts[1] or (api and parts[1] == "gateway")
         profiles = self._registry.reachable(http_request.token)
-        name = self._options.default_profile if default else parts[1]
-        if default and name not in profiles and len(profiles) == 1:
+        name = named or self._options.default_profile
+        if not named and name not in profiles and len(profiles) == 1:
             return next(iter(profiles))  # the only stream needs no name
         return name if name in profiles else None
 
@@ -404,3 +402,13 @@ class GatewayApp:
             await http_request.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
             await serve_stream(session, http_request, self._options.keepalive_s)
+
+
+@lru_cache(16)
+def _profile_in(path: str) -> str | None:
+    """Return the profile that a path names, "" for the default one; None where it is no path of MCP."""
+    parts = path.strip("/").removeprefix("api/").split("/")
+    if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
+        return None
+    name = parts[1] if len(parts) == 2 else ""
+    return "" if name == "gateway" and path.startswith("/api/") else name

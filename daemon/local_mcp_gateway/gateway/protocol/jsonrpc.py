@@ -69,15 +69,17 @@ class Envelope(msgspec.Struct, gc=False):
     @property
     def fault(self) -> str | None:
         """Return why this is not a valid client message, or None."""
-        if self.jsonrpc != "2.0" or not (self.method or self.id):
+        identity = bytes(self.id)
+        if self.jsonrpc != "2.0" or not (self.method or identity):
             return "This is not a JSON-RPC 2.0 message"
-        if not (self.method or self.result or self.error or bytes(self.id).startswith(QUESTION)):
-            return "A request has a method, and a response a result or an error"
-        if self.is_request and bytes(self.id)[:1] not in ID_STARTS:
-            return "The id of a request is a string or a number"
-        if self.method and not (self.is_request or self.method.startswith(NOTIFICATIONS)):
+        if not self.method:
+            known = self.result or self.error or identity.startswith(QUESTION)
+            return None if known else "A request has a method, and a response a result or an error"
+        if identity in {b"", b"null"}:
+            if self.method.startswith(NOTIFICATIONS):
+                return None
             return f"{self.method[:100]} is not a notification: send it with an id"
-        return None
+        return None if identity[:1] in ID_STARTS else "The id of a request is a string or a number"
 
 
 class Target(msgspec.Struct, gc=False):

@@ -15,7 +15,7 @@ from local_mcp_gateway.database import ConnectionPool, Error
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.protocol import MALFORMED, Answer, decode_any, error_code, member
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.log import Emit, beginning, redact_text, redact_value
+from local_mcp_gateway.log import SHORT, Emit, beginning, redact_short, redact_text, redact_value
 from local_mcp_gateway.store import CallRecord, save_calls
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def payload(body: bytes) -> str:
 
 def target_text(target: str | None) -> str | None:
     """Return the tool, prompt or URI of a call: truncated and redacted."""
-    return target and beginning(target, SHOWN)
+    if not target:
+        return target
+    return redact_short(target) if len(target) <= SHORT else beginning(target, SHOWN)
 
 
 def error_text(answer: Answer) -> str:

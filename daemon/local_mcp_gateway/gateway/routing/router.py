@@ -133,13 +133,17 @@ class Router:
             return failure(INVALID_PARAMS, f"Invalid params: a {what} has a name")
         request.target = name
         session, token = request.session, request.token_id
-        route = self._registry.view(request.profile, session, token).routes[kind].get(name)
-        if route is None:
+        view = self._registry.view(request.profile, session, token)
+        if (route := view.routes[kind].get(name)) is not None:
+            upstream = self._registry.at(route.server, session)
+            held = upstream is not None and route.key in upstream.catalog.held
+        else:
             await self._registry.settled_view(request.profile, session, token)
             route = self._find(request, kind, name)
+            held = route is not None and self._holds(kind, route, session)
         if route is None:
             return failure(INVALID_PARAMS, f"Unknown {what}: {name}")
-        if self._holds(kind, route, request.session):
+        if held and kind is CatalogKind.TOOLS:
             return _refusal(request, route)
         params = request.params
         if route.key != name:
@@ -304,17 +308,18 @@ class Router:
                     return repeated
                 headers += repeated
 
-        async def forward(caller: Caller, params: bytes) -> Answer:
+        # No coroutine, and so is `_translated`: each further one costs every call.
+        def forward(caller: Caller, params: bytes) -> Awaitable[Answer]:
             key = route.key if request.method in versions.NAMED else None
             call = Call(request.method, params, caller, request.modern, headers, key, whole)
             if caller.client is None:  # the gateway's own
-                return await upstream.call(call)
+                return upstream.call(call)
             client = request.session or ANYBODY
             apart = caller is not request.caller or client in self._registry.owned
             if not apart and upstream.serves(client):
                 upstream.use(client)
-                return await upstream.call(call)
-            return await self._sharing.call(upstream, request, call)
+                return upstream.call(call)
+            return self._sharing.call(upstream, request, call)
 
         seen = self._registry.view(request.profile, request.session, request.token_id)
         renamed = seen.renamed
@@ -331,25 +336,23 @@ class Router:
         body = shown_tasks(route.server, answer.body) if tasks else answer.body
         return Answer(body if uris is None else with_shown_uris(body, uris))
 
-    async def _translated(
+    def _translated(
         self,
         request: ClientRequest,
         upstream: Upstream,
         forward: Callable[[Caller, bytes], Awaitable[Answer]],
         caller: Caller,
         params: bytes,
-    ) -> Answer:
+    ) -> Awaitable[Answer]:
         """Make a call in the protocol of its server, for a client that may speak the other one."""
         modern_server = upstream.identity is not None and upstream.identity.modern
         if request.modern == modern_server:
-            return await forward(caller, params)
+            return forward(caller, params)
         if modern_server:
-            return await ask_until_complete(params, caller.on_request, lambda p: forward(caller, p))
+            return ask_until_complete(params, caller.on_request, lambda p: forward(caller, p))
         if self.pending_calls.resumes(params):
-            return await self.pending_calls.resume(params, caller)
-        return await self.pending_calls.begin(
-            caller, lambda pending_call: forward(pending_call, params)
-        )
+            return self.pending_calls.resume(params, caller)
+        return self.pending_calls.begin(caller, lambda pending_call: forward(pending_call, params))
 
     METHODS: ClassVar[dict[str, Callable[[Router, ClientRequest], Awaitable[Answer]]]] = {
         "initialize": _initialize,
