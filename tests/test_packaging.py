@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -57,15 +58,22 @@ def test_the_wheel_holds_migrations_config_unit_and_examples(wheel: Path) -> Non
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("lock", ["", pytest.param("run", marks=pytest.mark.nightly)])
 def test_the_installed_command_migrates_and_serves_with_what_the_wheel_brought(
-    wheel: Path, tmp_path: Path
+    wheel: Path, tmp_path: Path, lock: str
 ) -> None:
+    """With the dependencies of these tests, or, as a person installs it, with those of the lock and no other."""
     venv = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    run = REPOSITORY / "requirements" / "run.txt"
-    subprocess.run([*pip, "--no-deps", "--require-hashes", "--requirement", str(run)], check=True)
-    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    python = str(venv / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps"]
+    (packages,) = venv.glob("lib/python*/site-packages")
+    if lock:
+        file = REPOSITORY / "requirements" / f"{lock}.txt"
+        subprocess.run([*pip, "--require-hashes", "--requirement", str(file)], check=True)
+    else:
+        (packages / "shared.pth").write_text(sysconfig.get_path("purelib"))
+    subprocess.run([*pip, "--no-index", str(wheel)], check=True)
     command = (str(venv / "bin" / "local-mcp-gateway"),)
     place = new_place(tmp_path, command)
     version = place.run("--version", bare=True)
@@ -88,7 +96,7 @@ def test_the_installed_command_migrates_and_serves_with_what_the_wheel_brought(
     with place.serve(options=()) as gateway:
         gateway.wait_ready()
         assert gateway.stop() == 0
-    assert not list((venv / "lib").rglob("site-packages/rich"))
+    assert not list(packages.glob("rich"))
 
 
 def make(clone: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

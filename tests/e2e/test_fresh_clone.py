@@ -160,12 +160,14 @@ async def test_a_saved_migration_is_applied_while_it_runs(clone: Clone) -> None:
     file.unlink()
 
 
-def test_asked_to_stop_it_leaves_nothing_behind_and_the_tests_run_in_the_same_clone(
-    clone: Clone,
-) -> None:
+def test_asked_to_stop_it_leaves_nothing_behind(clone: Clone) -> None:
     os.killpg(clone.gateway.process.pid, signal.SIGTERM)
     clone.gateway.wait()
     assert "service.stopped" in clone.gateway.names()
+
+
+@pytest.mark.nightly  # installs all that the tests need; CI's own `make test` is in a fresh clone too
+def test_the_tests_run_in_the_same_clone(clone: Clone) -> None:
     done = subprocess.run(
         ["make", "test", "ARGS=tests/test_packaging.py -q -k 'make_alone or bundled'"],
         cwd=clone.path,
