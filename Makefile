@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 export PYTHON
+# Where it is set, each run would compile every test again: five processes, ten seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 # Two processes for each core, a test file whole in one of them: tests/conftest.py.
 SPREAD := -n auto --dist loadfile

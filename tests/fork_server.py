@@ -288,10 +288,36 @@ def become_a_command(order: dict[str, Any], descriptors: Sequence[int]) -> NoRet
         getattr(importlib.import_module(module), function)(*descriptors[3:], *values)
     sys.path[0] = order["cwd"]
     sys.modules["__main__"] = program
-    program.main()
+    try:
+        program.main()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            EXIT_CODE.append(end.code or 0)
+        raise
+
+
+EXIT_CODE: list[int] = []
+"""The exit code of this fork, once its program has ended."""
+
+
+def end_at_once() -> None:
+    """End a fork after its last exit handler, without taking every loaded module apart.
+
+    That would copy most of the memory that it shares with the process that forks, which took three quarters
+    of the time of a short command.
+    """
+    if EXIT_CODE:
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if not stream.closed:
+                    stream.flush()
+        except OSError:
+            return  # the interpreter tries it again, and says so
+        os._exit(EXIT_CODE[0])
 
 
 if __name__ == "__main__":
+    atexit.register(end_at_once)  # the first, so the last to be called
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the tests and their commands
     with socket.socket(fileno=int(sys.argv[1])) as ours:
         attend(ours)
