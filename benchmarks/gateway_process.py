@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import socket
 import sqlite3
 import sys
 from contextlib import closing
@@ -15,7 +14,12 @@ import uvicorn
 from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
-from local_mcp_gateway.service.http.server import CoalescingProtocol
+from local_mcp_gateway.service.http.listening_socket import bind
+from local_mcp_gateway.service.http.server import (
+    ACCEPTED_AT_ONCE,
+    KEEP_ALIVE_S,
+    CoalescingProtocol,
+)
 from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.service.process import collect_rarely
 from local_mcp_gateway.store import queries
@@ -52,14 +56,13 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
             members = tuple(Member(server.name) for server in servers)
             await queries.add_profile(database, ProfileDefinition("default", members=members))
         async with Gateway.open(database, gateway_options(Settings())) as gateway:
-            listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-            listening.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # asyncio does not see TCP here
+            listening = bind("127.0.0.1", 0)
             print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
             config = uvicorn.Config(  # as `serve` has it
                 gateway.app,
                 http=CoalescingProtocol,
+                backlog=ACCEPTED_AT_ONCE,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -272,6 +272,10 @@ class Gateway:
     def admit(self, headers: dict[str, str]) -> ClientToken | None:
         """Return the token of a client that a request shows, taken out of its headers; raises TokenRefused."""
         return self._admission.admit(headers)
+
+    def hold_refusal(self) -> Awaitable[list[tuple[bytes, bytes]]]:
+        """Wait as long as a refusal has to, and return the headers that it then gets."""
+        return self._admission.hold()
 
     def status(self) -> dict[str, Any]:
         """Return the state of each server (reason, next retry, number of tools) and the connected clients.

@@ -156,6 +156,7 @@ class RunningService:
                             rest,
                             self._pages,
                             self.gateway.admit,
+                            self.gateway.hold_refusal,
                         ),
                         listener,
                         drain_timeout_s=settings.gateway.drain_timeout_s,

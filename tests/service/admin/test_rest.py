@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from local_mcp_gateway.errors import ConfigProblem
-from local_mcp_gateway.service.admin.rest import read_token, token_file
+from local_mcp_gateway.gateway.clients.admission import CLOSE
+from local_mcp_gateway.service.admin.rest import read_token, token_file, with_rest
 from local_mcp_gateway.store.encryption import MARK
 from tests.harness import REPOSITORY, Place, clean_environment
 from tests.needs import sandbox
@@ -105,6 +106,24 @@ def test_a_server_is_added_used_edited_and_removed_without_a_restart_or_a_leak(
     assert ask("DELETE", "/api/servers/plain") == (200, {"removed": "plain"})
     assert gone(second)
     assert ask("GET", "/api/servers/plain")[0] == 404
+
+
+async def test_a_wrong_token_is_answered_as_late_as_one_that_is_shown_to_the_gateway() -> None:
+    held: list[dict[str, Any]] = []
+
+    async def hold() -> list[tuple[bytes, bytes]]:
+        assert held == [], "not before anything is said"
+        return [CLOSE]
+
+    async def send(message: dict[str, Any]) -> None:
+        held.append(message)
+
+    unused: Any = None
+    scope = {"type": "http", "method": "GET", "path": "/api/servers", "headers": []}
+    serve = with_rest(unused, "t" * 32, unused, unused, unused, hold)
+    await serve(scope, unused, send)
+    assert held[0]["status"] == 401
+    assert CLOSE in held[0]["headers"]
 
 
 def test_a_sandbox_is_given_kept_and_taken_away(ask: Ask, shipped: Place) -> None:

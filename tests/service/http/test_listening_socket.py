@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import ExitStack
 
 import pytest
 
 from local_mcp_gateway.errors import ConfigProblem, Exit, PortInUse
 from local_mcp_gateway.service.http import listening_socket
+from tests.harness import DEADLINE_S
 
 
 def test_a_port_in_use_is_refused_and_its_holder_named() -> None:
@@ -31,6 +33,13 @@ def test_a_client_that_connects_before_anybody_accepts_waits_instead_of_being_re
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.recv(5) == b"hello"
+
+
+def test_many_that_connect_before_anybody_accepts_wait_however_few_are_accepted_at_once() -> None:
+    with listening_socket.bind("127.0.0.1", 0) as listener, ExitStack() as clients:
+        listener.listen(1)  # as asyncio does
+        for _ in range(100):
+            clients.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.300", "no-such-host.invalid"])

@@ -22,6 +22,9 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from local_mcp_gateway.service.http.server import CoalescingProtocol
+from tests.harness import DEADLINE_S
+
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -57,13 +60,17 @@ class Noted(HttpToolsProtocol):
         Noted.last = self
 
 
+class NotedOurs(Noted, CoalescingProtocol):
+    """Ours, of which the last connection is known."""
+
+
 @asynccontextmanager
-async def connected() -> AsyncIterator[
-    tuple[uvicorn.Server, asyncio.StreamReader, asyncio.StreamWriter]
-]:
+async def connected(
+    app: Any = no_content, protocol: type[Noted] = Noted
+) -> AsyncIterator[tuple[uvicorn.Server, asyncio.StreamReader, asyncio.StreamWriter]]:
     """Yield a server that was begun as the service begins it, and a connection to it."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(no_content, http=Noted, lifespan="off", ws="none", log_config=None)
+    config = uvicorn.Config(app, http=protocol, lifespan="off", ws="none", log_config=None)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)  # which only serve() would set
@@ -123,6 +130,29 @@ async def test_a_connection_can_be_refused_and_aborted() -> None:
         with anyio.fail_after(30):
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
         Noted.last.transport.abort()
+
+
+async def test_requests_that_come_at_once_are_parsed_as_each_has_its_turn() -> None:
+    begun, go = [], anyio.Event()
+    paths = [f"/{number}" for number in range(10_000)]
+
+    async def held(scope: Any, receive: Any, send: Any) -> None:
+        begun.append(scope["path"])
+        await go.wait()
+        await no_content(scope, receive, send)
+
+    async with connected(held, NotedOurs) as (_, reader, writer):
+        for path in paths:
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        with anyio.fail_after(DEADLINE_S):
+            while not Noted.last._unparsed:
+                await anyio.lowlevel.checkpoint()
+            assert len(Noted.last.pipeline) < 300, "else one client fills the memory"
+            assert not Noted.last.transport.is_reading()
+            go.set()
+            for _ in paths:
+                assert b"204" in await reader.readuntil(b"\r\n\r\n")
+        assert begun == paths
 
 
 def test_the_watcher_fails_by_a_name_that_is_known() -> None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 LOOK_S: Final = 60.0
 """How often expiry is checked at least: somebody may set the clock of the machine."""
 SOONEST_S: Final = 0.01
+CLOSE: Final = (b"connection", b"close")
 _NOBODY: Final = ClientToken("", hash=hash_of_token(""))
 _MAKE: Final = "`local-mcp-gateway token create NAME` on the gateway's machine makes one"
 MISSING: Final = (
@@ -47,6 +48,7 @@ class Admission:
 
     def __init__(self, options: GatewayOptions, ended: Callable[[], None]) -> None:
         self._options = options
+        self._delay = RefusalDelay()
         self._ended = ended
         """Called after tokens were replaced or have expired: ends the sessions and streams of those."""
         self._tokens: Mapping[str, ClientToken] = {}
@@ -85,6 +87,10 @@ class Admission:
             raise TokenRefused(EXPIRED.format(known.name))
         del headers["authorization"]
         return known
+
+    async def hold(self) -> list[tuple[bytes, bytes]]:
+        """Wait as long as a refusal has to, wherever it is; return the headers that it then gets."""
+        return [] if await self._delay.wait() else [CLOSE]
 
     def _found(self, text: str) -> ClientToken:
         """Return the token of this text, and remember it."""

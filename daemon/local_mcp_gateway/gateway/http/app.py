@@ -16,7 +16,6 @@ import msgspec
 from local_mcp_gateway.gateway.clients import (
     LIMITED,
     RETRY_AFTER,
-    RefusalDelay,
     TokenRefused,
 )
 from local_mcp_gateway.gateway.http.endpoints import OPEN, serve_builtin
@@ -68,7 +67,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.options import GatewayOptions
     from local_mcp_gateway.log import Emit
 
-CLOSE: Final = (b"connection", b"close")
 TICK_S: Final = 0.1
 """How late a timer of a response may fire."""
 FOR_PEOPLE: Final = (
@@ -105,7 +103,6 @@ class GatewayApp:
         self._admission = admission
         self._refusals = Throttle()
         """By the kind of refusal: anybody may send thousands of requests."""
-        self._delay = RefusalDelay()
         self._hops = way
         self._status = status
         self._emit = emit
@@ -151,8 +148,7 @@ class GatewayApp:
         return self._refused_late(http_request, failure(INVALID_REQUEST, why))
 
     async def _refused_late(self, http_request: HttpRequest, answer: Answer) -> None:
-        if not await self._delay.wait():
-            http_request.extra = [CLOSE, *http_request.extra]
+        http_request.extra += await self._admission.hold()
         await http_request.plain(401, answer)
 
     def _log_refusal(self, kind: str, why: str, http_request: HttpRequest) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     Answer = Callable[[str, dict[str, Any]], Awaitable[object]]
     Admit = Callable[[dict[str, str]], ClientToken | None]
+    Hold = Callable[[], Awaitable[list[tuple[bytes, bytes]]]]
 
 PLACES: Final = ("/api/servers", "/api/profiles", "/api/tokens", "/api/audit")
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -195,11 +196,12 @@ def _may_enter(given: str, token: str) -> bool:
 
 
 def with_rest(
-    app: Application, token: str, answer: Answer, pages: Application, admit: Admit
+    app: Application, token: str, answer: Answer, pages: Application, admit: Admit, hold: Hold
 ) -> Application:
     """Return an application that answers these routes and passes every other request on.
 
-    `/` and `/studio` are for people and go to `pages`, the rest to `app`. `admit` knows the tokens of clients.
+    `/` and `/studio` are for people and go to `pages`, the rest to `app`. `admit` knows the tokens of clients,
+    and `hold` how long a refusal has to wait.
     """
 
     def serve(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -223,6 +225,7 @@ def with_rest(
         except TokenRefused as refused:
             problem = UsageProblem(f"{refused}.", hint=_SEND)
             status, value = 401, {"error": problem.as_json()}
+            visit.extra = await hold()
         except GatewayError as error:
             status, value = STATUS.get(error.exit_code, 500), {"error": error.as_json()}
         await _reply(visit, status, value)

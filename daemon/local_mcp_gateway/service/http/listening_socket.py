@@ -25,6 +25,14 @@ FIRST_INHERITED = 3
 BACKLOG = 2048
 
 
+class Listener(socket.socket):
+    """A listening socket. Its queue stays long, however few connections asyncio is to accept at once."""
+
+    def listen(self, _: int = BACKLOG, /) -> None:
+        """Listen, with a queue of our length."""
+        super().listen(BACKLOG)
+
+
 def inherited(environment: Mapping[str, str] = os.environ) -> socket.socket | None:
     """Return the socket that systemd opened for us (sd_listen_fds(3)), or None."""
     if environment.get("LISTEN_PID") != str(os.getpid()):
@@ -37,7 +45,7 @@ def inherited(environment: Mapping[str, str] = os.environ) -> socket.socket | No
 def adopt(descriptor: int) -> socket.socket:
     """Return an inherited descriptor as a socket that child processes do not inherit."""
     os.set_inheritable(descriptor, False)
-    listener = socket.socket(fileno=descriptor)
+    listener = Listener(fileno=descriptor)
     listener.setblocking(False)
     return listener
 
@@ -63,12 +71,12 @@ def bind(host: str, port: int, *, has_tokens: Callable[[], bool] = lambda: False
             " elsewhere through SSH (`ssh -L 3001:127.0.0.1:3001`).",
             host=host,
         )
-    listener = socket.socket(family, kind, protocol)
+    listener = Listener(family, kind, protocol)
     try:
         # Allow binding while connections of the last run are in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as error:
         listener.close()
         raise _explain(host, port, error) from None

@@ -5,7 +5,7 @@ public steps (startup, main_loop, shutdown) give the exact moment of listening, 
 bound, and a drain with a deadline. Checked against uvicorn 0.54.
 
 Its HTTP protocol has no limit on the request head and writes each part of a response by itself: ours has a
-limit, and joins the writes of one turn of the event loop.
+limit, parses one request of a connection after the other, and joins the writes of one turn of the event loop.
 """
 
 from __future__ import annotations
@@ -56,6 +56,47 @@ class HeaderLimitProtocol(HttpToolsProtocol):
             self.send_400_response("The request head is too large.")
 
 
+AT_A_TIME_BYTES: Final = 8 * 1024
+"""So much is parsed at a time: by far not all that one read may bring."""
+
+
+class OneByOneProtocol(HeaderLimitProtocol):
+    """Parse of many requests that came at once the next ones only when they have their turn.
+
+    uvicorn parses all that it has read, and reads on after each response. So a client that waits for no response
+    could hold the event loop, and fill the memory, with what it is going to ask.
+    """
+
+    _unparsed = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Take received bytes; keep what comes after a request that waits for its turn."""
+        if self._unparsed:
+            self._unparsed += data
+            self.flow.pause_reading()
+        else:
+            self._parse(data)
+
+    def on_response_complete(self) -> None:
+        """Begin the next request, and parse what comes after it."""
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+        elif self._unparsed:
+            unparsed, self._unparsed = self._unparsed, b""
+            self._parse(unparsed)
+
+    def _parse(self, data: bytes) -> None:
+        for start in range(0, len(data), AT_A_TIME_BYTES):
+            if self.transport.is_closing():
+                return
+            if self.pipeline:
+                self._unparsed = data[start:]
+                self.flow.pause_reading()
+                return
+            super().data_received(data[start : start + AT_A_TIME_BYTES])
+
+
 MOST_COALESCED_BYTES: Final = 64 * 1024
 """Most that is queued: a large response is sent as it comes, so that back-pressure works."""
 
@@ -94,7 +135,7 @@ class CoalescingTransport:
         return getattr(self._transport, name)
 
 
-class CoalescingProtocol(HeaderLimitProtocol):
+class CoalescingProtocol(OneByOneProtocol):
     """uvicorn's protocol on a coalescing transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -192,6 +233,10 @@ LAST_S = 2.0
 """Most that a stop waits for the responses to cancelled calls."""
 
 
+ACCEPTED_AT_ONCE: Final = 1
+"""How many new connections are accepted in one turn of the event loop: all others have their turn in between."""
+
+
 @asynccontextmanager
 async def serving(
     app: Any,
@@ -217,6 +262,7 @@ async def serving(
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain_timeout_s,  # type: ignore[arg-type]  # asyncio takes a float
         ssl_context_factory=None if tls is None else lambda *_: tls,
