@@ -1,4 +1,4 @@
-"""What a path names is asked before it is opened: nothing waits for a pipe, nothing follows a planted link."""
+"""A path is checked before it is opened: nothing waits for a pipe, nothing follows a planted link."""
 
 from __future__ import annotations
 

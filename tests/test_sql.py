@@ -1,3 +1,5 @@
+"""SQL is tokenized and quoted as SQLite does it."""
+
 from __future__ import annotations
 
 import sqlite3

@@ -1,3 +1,5 @@
+"""A backup is made of a database in use, and listed only when it is whole."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""The manifest next to a backup: what it says, and what is refused without one."""
+
 from __future__ import annotations
 
 import json

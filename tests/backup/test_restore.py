@@ -1,3 +1,5 @@
+"""A backup takes the database's place, or nothing changes."""
+
 from __future__ import annotations
 
 import sqlite3

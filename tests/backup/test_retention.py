@@ -1,3 +1,5 @@
+"""Which backups a retention keeps, and which it removes."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Taking over and mending, by the command line: every mend is shown, confirmed and recorded."""
+"""`db adopt` and `db repair`: every correction is shown, confirmed and recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`db backup`: made, listed, read back and thinned out, as a person runs it."""
+"""`db backup`: created, listed, verified and pruned, as a person runs it."""
 
 from __future__ import annotations
 

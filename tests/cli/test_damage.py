@@ -1,4 +1,4 @@
-"""A database with a damaged index is refused before anything is changed, and mended on request."""
+"""A database with a damaged index is refused before anything changes, and repaired on request."""
 
 from __future__ import annotations
 

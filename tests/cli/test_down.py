@@ -1,4 +1,4 @@
-"""`db rehearse`, `db down` and `db drop`: tried on a copy, asked, and guarded like a migration."""
+"""`db rehearse`, `db down` and `db drop`: tried on a copy, confirmed, and guarded like a migration."""
 
 from __future__ import annotations
 

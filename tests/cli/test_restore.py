@@ -1,4 +1,4 @@
-"""`db restore` and `db reset`: what takes the database's place, and what is kept of the old one."""
+"""`db restore` and `db reset`: what replaces the database, and what is kept of the old one."""
 
 from __future__ import annotations
 

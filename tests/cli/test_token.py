@@ -1,4 +1,4 @@
-"""`token …`: clients are known by tokens, through every face of the gateway."""
+"""`token …`: clients are known by tokens, at every endpoint of the gateway."""
 
 from __future__ import annotations
 

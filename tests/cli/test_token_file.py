@@ -1,4 +1,4 @@
-"""Where a command finds a token, and what is none."""
+"""Where a command finds a token, and which texts it refuses as one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of revisions gone by, on the SDKs of their day."""
+"""Clients of earlier protocol revisions, on the SDKs of their day."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ends with what: no task, descriptor or child outlives what it belongs to, and no failure is lost."""
+"""Lifetimes: no task, descriptor or child process outlives its owner, and no failure is lost."""
 
 from __future__ import annotations
 

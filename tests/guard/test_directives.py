@@ -1,4 +1,4 @@
-"""What a file asks of the guard in its first lines, from the lock to the last flush."""
+"""Directives in a migration's first lines, from the lock to the last flush."""
 
 from __future__ import annotations
 

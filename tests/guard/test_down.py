@@ -1,4 +1,4 @@
-"""The way back: the schema is what it was, or nothing happened."""
+"""Reverting: the schema is what it was before, or nothing happened."""
 
 from __future__ import annotations
 

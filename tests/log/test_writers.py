@@ -1,4 +1,4 @@
-"""Where events go: no line is torn or lost unseen, and nobody waits for a slow reader."""
+"""Where events go: no line is torn or lost unnoticed, and nobody waits for a slow reader."""
 
 from __future__ import annotations
 

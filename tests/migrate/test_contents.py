@@ -1,4 +1,4 @@
-"""The sums of a table's contents: the same for the same rows, and other ones for any other."""
+"""Checksums of a table's contents: equal for equal rows, different for any others."""
 
 from __future__ import annotations
 

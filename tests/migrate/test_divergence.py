@@ -1,4 +1,4 @@
-"""Where a ledger and a folder part: what a rewind in dev mode takes back, and what it leaves alone."""
+"""Where a ledger and a folder diverge: what a rewind in dev mode reverts, and what it leaves alone."""
 
 from __future__ import annotations
 

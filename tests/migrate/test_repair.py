@@ -1,4 +1,4 @@
-"""A history is corrected only as far as the schema bears it out, and after it was confirmed."""
+"""A history is corrected only as far as the schema agrees with it, and after a confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One migration instead of many: what it makes, what it cannot be, and what a kill leaves."""
+"""One migration instead of many: what it makes, what cannot be squashed, and what a kill leaves."""
 
 from __future__ import annotations
 

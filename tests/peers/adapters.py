@@ -1,4 +1,4 @@
-"""How each peer is told the same migrations: what its folder looks like, and how it is run."""
+"""How each peer gets the same migrations: what its folder looks like, and how it is run."""
 
 from __future__ import annotations
 

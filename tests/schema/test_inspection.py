@@ -1,3 +1,5 @@
+"""A schema as it is read from a database, whatever its names and statements are."""
+
 from __future__ import annotations
 
 import sqlite3

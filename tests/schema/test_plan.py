@@ -1,3 +1,5 @@
+"""A plan from one schema to another: its statements, its hazards, and what it refuses."""
+
 from __future__ import annotations
 
 import sqlite3

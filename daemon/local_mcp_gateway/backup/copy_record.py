@@ -1,4 +1,4 @@
-"""Copy what is not off the machine yet, and record what is there, and why the last run failed.
+"""Copy the backups that are not off the machine yet, and record what is there and why the last run failed.
 
 The record is a file in the backup folder, `NAME-copies.json`, so that lists and checks need no network. Every run
 compares it with what is there. If it is lost, a new origin begins: older copies stay, and nobody here removes them.

@@ -1,4 +1,4 @@
-"""What a place off this machine can do, be it a folder, a bucket or a folder of an SFTP server."""
+"""The interface of a place off this machine, be it a folder, a bucket or a folder of an SFTP server."""
 
 from __future__ import annotations
 

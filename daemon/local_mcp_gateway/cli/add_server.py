@@ -1,4 +1,4 @@
-"""`server add`, `edit` and `test`: say in options what a server is and how it is reached, and try it."""
+"""`server add`, `edit` and `test`: the options that say what a server is and how it is reached, and a first try."""
 
 from __future__ import annotations
 

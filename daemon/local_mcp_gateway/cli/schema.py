@@ -1,4 +1,4 @@
-"""`db diff` compares two schemas, `db pull` writes one as a source; where a command reads a schema from."""
+"""`db diff` and `db pull`: compare two schemas, or write one as a source; and where a schema is read from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`server …`: list, show, approve and remove upstream MCP servers; the group of all that is done with them."""
+"""The `server` group, and its commands that list, show, approve and remove upstream MCP servers."""
 
 from __future__ import annotations
 

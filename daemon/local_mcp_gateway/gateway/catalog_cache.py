@@ -1,4 +1,4 @@
-"""What the database remembers of the servers' lists and of the profiles' names, so that a start has them at once."""
+"""Cache the servers' lists and the profiles' names in the database, so that a start has them at once."""
 
 from __future__ import annotations
 

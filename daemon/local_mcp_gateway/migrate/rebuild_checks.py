@@ -1,4 +1,4 @@
-"""Judge what a rebuild made of a table: refuse what its author cannot have meant, tell what they may have.
+"""Judge what a rebuild made of a table: refuse what its author cannot have meant, warn of what they may have.
 
 A rebuild may drop, add and convert columns, so the columns that both tables have are compared. Values for
 which the copy has another expression differ on purpose: those are reported, not refused. Rows that the

@@ -1,4 +1,4 @@
-"""Read a squashed folder as a database sees it that has some of the squashed migrations.
+"""Read a squashed folder for a database that has applied some of the squashed migrations.
 
 `db squash` replaces many migrations by one, and keeps them in `meta/_squashed`: a folder of its
 own, in the same format, which may itself be squashed. A new database applies the one. A database whose

@@ -1,4 +1,4 @@
-"""Write the snapshots of Drizzle 1.x (version 7): a flat list of entities, after any number of others.
+"""Write snapshots in the format of Drizzle 1.x (version 7): a flat list of entities, after one or more parents.
 
 What a constraint is called matters there: Drizzle tells a constraint that it names by its own rule from
 one that a person has named. Reading them is in `drizzle`.

@@ -1,4 +1,4 @@
-"""Give the studio what it may reach: the verbs of a running gateway, or one database alone.
+"""Give the studio what its pages may use: the verbs of a running gateway, or one database alone.
 
 Work that reads or copies the whole database (a rehearsal, a backup) is done by a command of its own, as
 a person would run it: this process may open the file that it serves through SQLite only.

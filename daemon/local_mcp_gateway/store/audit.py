@@ -1,4 +1,4 @@
-"""Keep the audit: who did what, to what, when, and how it ended. Rows are added, and deleted by age alone."""
+"""Store the audit log: who did what, to what, when, and how it ended. Rows are added, and deleted by age alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the rows of the original local-mcp-gateway's database, and write what they become here.
+"""Convert the rows of the original local-mcp-gateway's database into rows of this one.
 
 Its schemas differ in columns that came and went, so each row is read by the columns that it has. What has
 no place here is named with its reason, and every row is counted on both sides. Secrets, which were plain

@@ -1,4 +1,4 @@
-"""Read what a row of the original local-mcp-gateway says: its values, and the server that it defines.
+"""Parse the rows of the original local-mcp-gateway: their values, and the server that each defines.
 
 Nothing in a row was ever checked there, so each value is taken as it comes.
 """

@@ -1,8 +1,7 @@
-"""The studio: an ASGI application of pages that are made on the server.
+"""The studio: an ASGI application that serves HTML pages, rendered on the server, about the gateway and its database.
 
-A page changes nothing by itself: it asks for the verbs that the command line uses, or writes rows in a
-transaction. Whoever creates it passes in what it may reach (`Powers`), so that it stands on the rooms
-that it reads and on nothing above.
+A page calls the verbs that the command line calls, or writes rows in a transaction. Whoever creates the
+studio passes in what the pages may use (`Powers`), so this package imports nothing of `service`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The calls: what happens now and what failed, from the log of calls; and their charts as geometry."""
+"""Pages of the call log: recent and failed calls with filters, and charts of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Change one row in one transaction, and know how to take that back.
+"""Insert, update or delete one row in a transaction, and undo it.
 
 A change says what it expects to find: a row that another program changed in the meantime is left alone,
 and the person is told. A way back restores the row and nothing else; what SQLite changed along with it

@@ -1,8 +1,8 @@
-"""SQL by hand: one statement at a time, which can read and nothing else.
+"""The SQL console: run one statement at a time, read-only.
 
-The connection only reads, and SQLite asks the authorizer about everything that a statement touches: it
-may select, call functions and ask for a few pragmas. A column with secrets reads as NULL. Time, rows and
-the size of a value are limited, and a statement ends when its browser leaves.
+The connection is read-only, and an authorizer checks everything that a statement touches: it may select,
+call functions and read a few pragmas. A column with secrets reads as NULL. Time, rows and the size of a
+value are limited, and a statement is interrupted when its browser leaves.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data: the list of tables, a table's rows and structure, blobs and exports."""
+"""Pages of the database's content: the list of tables, a table's rows and structure, blobs and exports."""
 
 from __future__ import annotations
 

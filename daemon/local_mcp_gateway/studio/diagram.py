@@ -1,8 +1,8 @@
-"""The tables and their foreign keys as a drawing (SVG), made to be read.
+"""Draw the tables and their foreign keys as an SVG diagram.
 
-A table is to the left of those that refer to it: a table's column in the drawing is the longest way
-to a table that refers to nothing; keys that would close a circle are left out of that. In a column,
-tables are near those that they are linked with. Tables without a link are below.
+A table is drawn to the left of those that refer to it. Its column in the drawing is the length of the
+longest chain of references to a table that refers to nothing; keys that would close a circle do not count.
+In a column, tables are near those that they are linked with. Tables without a link are at the bottom.
 
 An end with a foot is "many", a bar is "one", a circle "or none".
 """

@@ -1,4 +1,4 @@
-"""HTTP for the pages: one request, its form, one response, and the headers that every response carries."""
+"""HTTP for the pages: requests, forms, responses, and the security headers of every response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has changed, told to open pages as server-sent events: at most once a second.
+"""Tell open pages what has changed, as server-sent events, at most once a second.
 
 A page gets names of what changed and how often, not the data: it fetches the part of itself that shows
 it, with its filters. So a busy gateway costs a page's work once a second, whatever the traffic,

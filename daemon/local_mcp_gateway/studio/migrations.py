@@ -1,7 +1,7 @@
-"""The migrations: where the database stands, what comes next, what was, and the backups.
+"""Pages of the migrations: status, pending ones, history and backups.
 
-Reading takes no lock and writes nothing. Rehearsals and backups are work of the guard, which is passed
-in; what is pending is applied by the gateway's own `reload`.
+Reading takes no lock and writes nothing. The guard, which is passed in, rehearses and backs up; the
+gateway's own `reload` applies what is pending.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first page: is all well, and what waits for a person."""
+"""The start page: whether all is well, and what needs a person."""
 
 from __future__ import annotations
 

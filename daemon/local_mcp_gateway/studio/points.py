@@ -1,4 +1,4 @@
-"""What differs: between two points of the database's history, and between it and the schema in code.
+"""Compare the schema at two points of the database's history, or with the schema in code.
 
 A point is the database as it is now, a backup, or what the migrations made up to one of them. The last is
 replayed in memory, so it has no rows to count. The schema in code may be a program, so another process

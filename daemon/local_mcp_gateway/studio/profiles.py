@@ -1,4 +1,4 @@
-"""The profiles: what a client sees, and the lines that connect it."""
+"""Pages of the profiles: what each shows to a client, and the lines that connect one."""
 
 from __future__ import annotations
 

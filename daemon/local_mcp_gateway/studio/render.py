@@ -1,4 +1,4 @@
-"""Templates, and how values look on a page: times, sizes, JSON and SQL with their parts marked.
+"""Jinja templates and filters: how times, sizes, JSON, SQL and differences look on a page.
 
 Everything is escaped by the templates; the functions here that return markup escape what they mark.
 """

@@ -1,4 +1,4 @@
-"""One row: shown upright with what points at it, changed, inserted, deleted, and each change undone."""
+"""Pages of one row: show it with the rows that refer to it, edit, insert, delete, and undo."""
 
 from __future__ import annotations
 

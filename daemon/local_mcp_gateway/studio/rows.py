@@ -1,4 +1,4 @@
-"""The rows of one table: pages by key, filters, single rows, what a foreign key may refer to, exports."""
+"""Read the rows of one table: pages by key, filters, single rows, the choices of a foreign key, exports."""
 
 from __future__ import annotations
 

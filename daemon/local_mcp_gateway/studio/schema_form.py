@@ -1,4 +1,4 @@
-"""A form made from a tool's JSON Schema, and the arguments that a filled-in form stands for. Pure.
+"""Build a form from a tool's JSON Schema, and read the arguments from the filled-in form. Pure.
 
 What has plain values becomes fields: text, numbers, yes or no, choices, lists of plain values (one a
 line) and objects of these, a few levels deep. Everything else (`oneOf`, recursion, free objects) is a

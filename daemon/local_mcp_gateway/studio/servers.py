@@ -1,4 +1,4 @@
-"""The servers: who is up, why one is down, and how they are added, changed, tested and removed."""
+"""Pages of the servers: their state, and how they are added, edited, tested, signed in to and removed."""
 
 from __future__ import annotations
 

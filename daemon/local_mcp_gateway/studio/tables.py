@@ -1,4 +1,4 @@
-"""What tables a database has and how they hang together, read from SQLite itself.
+"""List a database's tables with their columns, keys and relations, read from SQLite itself.
 
 Everything here is synchronous and takes a connection that only reads. Names are whatever SQLite allows:
 quotes, emoji, reserved words, nothing at all.

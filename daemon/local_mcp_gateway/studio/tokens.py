@@ -1,4 +1,4 @@
-"""The tokens of clients: made and shown once, changed, revoked."""
+"""Pages of the clients' tokens: create one (shown once), edit and revoke it."""
 
 from __future__ import annotations
 

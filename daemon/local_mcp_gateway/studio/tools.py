@@ -1,4 +1,4 @@
-"""The tools: what can be called, does it work, and which wait for an approval."""
+"""Pages of the tools: list and call them, and approve those that changed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Values: how one is shown, how one is typed, and the key of a row as an address carries it.
+"""Show and parse the values of columns, and put the key of a row into an address.
 
-A blob is never read to be shown, and of a long text a list has only the beginning.
+A list reads the beginning of a long text only, and no blob at all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a page gets: the request of a browser that has come in, and what the pages may reach."""
+"""What the function behind a page gets: the request, the session, and what pages may use (`Powers`)."""
 
 from __future__ import annotations
 

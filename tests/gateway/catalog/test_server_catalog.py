@@ -1,4 +1,4 @@
-"""A tool that is described otherwise than before: told, or held until a person has approved it."""
+"""A tool whose description has changed: reported, or held until a person has approved it."""
 
 from __future__ import annotations
 

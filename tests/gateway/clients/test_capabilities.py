@@ -1,4 +1,4 @@
-"""A server is told what all of its clients can, and asks a client only for what that has declared."""
+"""A server learns what all of its clients can do, and asks a client only for what that client has declared."""
 
 from __future__ import annotations
 

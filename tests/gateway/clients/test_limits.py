@@ -1,4 +1,4 @@
-"""How many calls a profile and a token may make, and what one too many is told."""
+"""How many calls a profile and a token may make, and how one too many is answered."""
 
 from __future__ import annotations
 

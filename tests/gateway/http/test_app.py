@@ -1,4 +1,4 @@
-"""The HTTP face, as curl sees it."""
+"""The HTTP endpoints, as curl sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log levels: a client hears what is severe enough for it, and servers are told."""
+"""Log levels: a client gets what is severe enough for it, and servers learn the level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every pairing of eras: a server's question in the middle of a call reaches the client."""
+"""Every pairing of protocol versions: a server's question during a call reaches the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task is asked for at the server that made it, however many servers there are."""
+"""A request about a task goes to the server that made the task, however many servers there are."""
 
 from __future__ import annotations
 

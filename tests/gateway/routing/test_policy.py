@@ -1,4 +1,4 @@
-"""What a policy hides exists for nobody whom it binds, however they ask for it."""
+"""What a policy hides does not exist for those it binds, however they ask for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is: servers and profiles, how they are, and what each profile shows."""
+"""The registry of servers and profiles: their states, and what each profile shows."""
 
 from __future__ import annotations
 

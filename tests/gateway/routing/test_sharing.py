@@ -1,4 +1,4 @@
-"""Clients of one server are kept apart: what one says, keeps and is told reaches no other."""
+"""Clients of one server are kept apart: what one says, stores and receives reaches no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An open `subscriptions/listen` hears what it asked for, with all that the server said."""
+"""An open `subscriptions/listen` stream gets what it asked for, with all that the server said."""
 
 from __future__ import annotations
 

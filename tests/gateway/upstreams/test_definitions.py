@@ -1,4 +1,4 @@
-"""What becomes of a server's definition: its command in a sandbox sees nothing that is secret."""
+"""A server's definition, prepared for use: its command in a sandbox sees nothing that is secret."""
 
 from __future__ import annotations
 

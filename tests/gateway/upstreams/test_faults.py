@@ -1,4 +1,4 @@
-"""Servers die, hang and babble; the others, and the gateway, do not notice."""
+"""Servers die, hang and send garbage; the other servers and the gateway do not notice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server over HTTP freezes, dies, breaks off and dawdles; and two hundred clients come at once."""
+"""An HTTP server freezes, dies, breaks off and is slow; and two hundred clients come at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A child that is rude to the gateway costs its own calls at most."""
+"""A child that breaks the protocol costs its own calls at most."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children: how they ended is known."""
+"""Child processes: how they ended is known."""
 
 from __future__ import annotations
 

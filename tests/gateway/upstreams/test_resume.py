@@ -1,4 +1,4 @@
-"""A server that hangs up in the middle of an answer, and gives the rest to who comes back."""
+"""A server hangs up in the middle of an answer, and sends the rest when the gateway reconnects."""
 
 from __future__ import annotations
 

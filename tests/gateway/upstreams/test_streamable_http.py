@@ -1,4 +1,4 @@
-"""Servers behind a URL that answer as servers of the field do, and not as the specification says."""
+"""Servers behind a URL that answer as real servers do, and not as the specification says."""
 
 from __future__ import annotations
 

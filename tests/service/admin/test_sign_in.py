@@ -1,4 +1,4 @@
-"""The verbs of a sign-in, and what they refuse before they ask anybody."""
+"""The verbs of a sign-in, and what they refuse before any server is contacted."""
 
 from __future__ import annotations
 

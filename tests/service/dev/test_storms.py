@@ -1,4 +1,4 @@
-"""Dev mode when much happens at once: branches with many files, editors, reloads in a rewind, a kill."""
+"""Dev mode under many changes at once: branches with many files, editors, reloads in a rewind, a kill."""
 
 from __future__ import annotations
 

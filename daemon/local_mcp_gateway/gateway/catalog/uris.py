@@ -1,4 +1,4 @@
-"""URIs of resources: templates, those of apps, and other ones where two servers have the same. Pure.
+"""The URIs of resources: templates, MCP Apps, and new URIs where two servers have the same one. Pure.
 
 The page of an MCP app is a resource whose URI begins with `ui://`. Clients know it by that scheme, so
 such a URI keeps it (`ui://server/…`); any other gets a scheme of the server (`s-server+…`). A URI that

@@ -1,4 +1,4 @@
-"""The way in for the messages of every transport: run and cancel requests, log them, pass on notifications."""
+"""Take in the messages of every transport: run and cancel requests, log them, pass on notifications."""
 
 from __future__ import annotations
 

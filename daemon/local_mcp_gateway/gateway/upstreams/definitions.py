@@ -1,4 +1,4 @@
-"""What becomes of a server's stored definition before it is used: its values, its secrets, its sandbox."""
+"""Prepare a server's stored definition for use: fill in variables, decrypt secrets, set up its sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit: what an administrator asked for as an entry, and the entries as JSON."""
+"""The audit log: an administrator's request as an entry, and the entries as JSON."""
 
 from __future__ import annotations
 

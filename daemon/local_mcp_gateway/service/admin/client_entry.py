@@ -1,4 +1,4 @@
-"""Read one server of a client's file, in the words of any of them."""
+"""Read one server from an MCP client's configuration file, in the spelling of any client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""That everything is sent to the replica before a migration, as a part of the guard's policy."""
+"""Extend the guard's policy: everything is sent to the replica before a migration."""
 
 from __future__ import annotations
 

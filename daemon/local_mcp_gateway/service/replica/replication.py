@@ -1,4 +1,4 @@
-"""The replica of a running gateway: Litestream is kept running, and how far behind it is is known.
+"""Keep Litestream running while the gateway serves, and know how far behind the replica is.
 
 Whatever goes wrong with the replica, the gateway keeps serving; the log, `replica status`, `doctor` and `/metrics`
 say it. Litestream takes a replaced file for the old one, and then sends what never was. So it runs only while

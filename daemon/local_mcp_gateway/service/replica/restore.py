@@ -1,4 +1,4 @@
-"""A state of the replica as a file next to the database: to restore it, or to compare it with what is live.
+"""Fetch a state of the replica into a file next to the database, to restore it or to compare it with the live one.
 
 SQLite's check does not show that Litestream sent what never was (its file was replaced, or a second database
 writes to the URL). So a check compares every row with the live database.

@@ -1,4 +1,4 @@
-"""Whose replica it is: an object next to Litestream's own, with the database's identity and a lease.
+"""Mark whose replica it is: an object next to Litestream's own, with the database's identity and a lease.
 
 Litestream has neither. Two databases that replicate to one URL damage it, and another database on a used URL
 becomes its newest state, both without an error. So a gateway writes `local-mcp-gateway.json` at the URL
