@@ -53,7 +53,7 @@ class Admission:
         """Called after tokens were replaced or have expired: ends the sessions and streams of those."""
         self._tokens: Mapping[str, ClientToken] = {}
         self._shown: dict[str, ClientToken] = {}
-        """Those that were shown, by their text: the hash was more than half of what a token costs a call."""
+        """Those that were shown, by the header: the hash was more than half of what a token costs a call."""
         self._running: dict[str, set[Callable[[str], None]]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,14 +73,9 @@ class Admission:
             if self._options.require_token:
                 raise TokenRefused(MISSING)
             return None
-        scheme, _, text = given.partition(" ")
-        text = text.strip()
-        ours = scheme.lower() == "bearer" and looks_like_token(text)
-        if not ours and not self._options.require_token:
-            return None
-        known = self._shown.get(text) if ours else _NOBODY
+        known = self._shown.get(given) or self._found(given)
         if known is None:
-            known = self._found(text)
+            return None
         if known is _NOBODY:
             raise TokenRefused(UNKNOWN)
         if known.expires_at is not None and known.has_expired(now_ms()):
@@ -92,13 +87,17 @@ class Admission:
         """Wait as long as a refusal has to, wherever it is; return the headers that it then gets."""
         return [] if await self._delay.wait() else [CLOSE]
 
-    def _found(self, text: str) -> ClientToken:
-        """Return the token of this text, and remember it."""
+    def _found(self, given: str) -> ClientToken | None:
+        """Return the token of this header, and remember it as it is written mostly; None for what is not ours."""
+        scheme, _, text = given.partition(" ")
+        text = text.strip()
+        if scheme.lower() != "bearer" or not looks_like_token(text):
+            return _NOBODY if self._options.require_token else None
         known = self._tokens.get(id_in_token(text) or "", _NOBODY)
         if not hmac.compare_digest(hash_of_token(text), known.hash):
             return _NOBODY
-        if known is not _NOBODY:
-            self._shown[text] = known
+        if known is not _NOBODY and given == f"Bearer {text}":
+            self._shown[given] = known
         return known
 
     def still_admits(self, identity: str, profile_id: str) -> bool:
