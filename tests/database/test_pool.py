@@ -129,6 +129,16 @@ async def test_a_statement_tells_how_many_rows_it_changed(database: ConnectionPo
         assert await writer.execute("DELETE FROM t WHERE x = 9") == 0
 
 
+@pytest.mark.parametrize("count", [0, 1, 49, 50, 51, 100, 149])
+async def test_many_rows_are_inserted_in_order(database: ConnectionPool, count: int) -> None:
+    rows = [(number, f"note {number}") for number in range(1, count + 1)]
+    async with database.transaction() as writer:
+        await writer.execute("CREATE TABLE pairs (number INTEGER, text TEXT)")
+        await writer.insert("pairs", "number, text", rows)
+    found = await database.fetch_all("SELECT number, text FROM pairs ORDER BY rowid")
+    assert [tuple(row) for row in found] == rows
+
+
 async def test_a_full_disk_is_named_and_the_next_write_works(database: ConnectionPool) -> None:
     async with database.transaction() as writer:
         await writer.execute("PRAGMA max_page_count = 2")

@@ -50,6 +50,8 @@ def test_tee_reports_to_every_target_in_order() -> None:
     )
     both("guard.ready")
     assert seen == [("a", "guard.ready"), ("b", "guard.ready")]
+    tee(lambda event, **_: seen.append(("c", event)), both)("guard.locked")
+    assert seen[2:] == [("c", "guard.locked"), ("a", "guard.locked"), ("b", "guard.locked")]
 
 
 def test_importing_the_log_loads_no_renderer_and_rendering_loads_no_rich() -> None:

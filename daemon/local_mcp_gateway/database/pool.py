@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -20,8 +20,9 @@ from contextlib import (
     nullcontext,
     suppress,
 )
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import aiosqlite
 import anyio
@@ -49,6 +50,8 @@ Row: TypeAlias = sqlite3.Row
 READERS = 2
 CHECKPOINT_PAGES = 1000
 """SQLite's default."""
+ROWS_TOGETHER = 50
+"""Rows of one INSERT."""
 Parameters = Iterable[object]
 
 
@@ -290,6 +293,18 @@ class Transaction(ConnectionPool):
     async def executemany(self, sql: str, rows: Iterable[Parameters]) -> None:
         """Run one statement for each row of parameters."""
         await self._connection.executemany(sql, rows)
+
+    async def insert(self, table: str, columns: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Append rows, many with one statement: a statement for each takes twice as long."""
+        one = f"({', '.join('?' * len(columns.split(',')))})"
+        sql = f"INSERT INTO {table} ({columns}) VALUES {one}"
+        whole = len(rows) - len(rows) % ROWS_TOGETHER
+        if whole:
+            packs = (rows[at : at + ROWS_TOGETHER] for at in range(0, whole, ROWS_TOGETHER))
+            values = [tuple(chain.from_iterable(pack)) for pack in packs]
+            await self.executemany(sql + f", {one}" * (ROWS_TOGETHER - 1), values)
+        if whole < len(rows):
+            await self.executemany(sql, rows[whole:])
 
     async def fetch_all(self, sql: str, parameters: Parameters = ()) -> list[Row]:
         """Return every row of one SELECT, with what this transaction has written."""

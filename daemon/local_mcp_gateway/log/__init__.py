@@ -10,8 +10,9 @@ that is written, and a command that only reads never pays for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeGuard
 
 from local_mcp_gateway.lazy import exports
 
@@ -103,10 +104,17 @@ def ignore(event: str, /, **fields: object) -> None:
 
 
 def tee(*targets: Emit) -> Emit:
-    """Return an Emit that reports to each of the targets, in order."""
+    """Return an Emit that reports to each of the targets, in order; those of another one are its own."""
+    found: list[Emit] = []
+    for target in targets:
+        found += target.args[0] if _is_tee(target) else [target]
+    return partial(_emit_to, found)
 
-    def emit(event: str, /, **fields: object) -> None:
-        for target in targets:
-            target(event, **fields)
 
-    return emit
+def _is_tee(target: Emit) -> TypeGuard[partial[None]]:
+    return isinstance(target, partial) and target.func is _emit_to
+
+
+def _emit_to(targets: Sequence[Emit], event: str, /, **fields: object) -> None:
+    for target in targets:
+        target(event, **fields)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from local_mcp_gateway.formats import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.store.model import CallRecord
@@ -50,12 +50,10 @@ def of_call(call: CallRecord) -> AuditEntry:
     )
 
 
-async def save_audit(database: ConnectionPool, entries: Iterable[AuditEntry]) -> None:
+async def save_audit(database: ConnectionPool, entries: Sequence[AuditEntry]) -> None:
     """Append entries."""
     async with database.transaction() as writer:
-        await writer.executemany(
-            f"INSERT INTO audit_log ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", list(entries)
-        )
+        await writer.insert("audit_log", _COLUMNS, entries)
 
 
 async def forget_audit(database: ConnectionPool, *, keep_days: int) -> None:

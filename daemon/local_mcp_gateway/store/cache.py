@@ -102,17 +102,13 @@ async def save_calls(database: ConnectionPool, calls: Sequence[CallRecord], *, k
 
     Of the call log all but the newest `keep` are deleted.
     """
-    marks = ", ".join("?" * len(CallRecord._fields))
     used = {c.holder: (c.created_at, c.client, c.holder) for c in calls if c.holder is not None}
     async with database.transaction() as writer:
-        await writer.executemany(
-            f"INSERT INTO debug_logs ({_CALL_COLUMNS}) VALUES ({marks})",
-            calls,
-        )
+        await writer.insert("debug_logs", _CALL_COLUMNS, calls)
         await writer.execute(
             "DELETE FROM debug_logs WHERE id <= (SELECT max(id) FROM debug_logs) - ?", (keep,)
         )
-        await save_audit(writer, (of_call(c) for c in calls if c.method not in NOT_AUDITED))
+        await save_audit(writer, [of_call(c) for c in calls if c.method not in NOT_AUDITED])
         await writer.executemany(
             "UPDATE client_tokens SET last_used_at = ?, last_client = coalesce(?, last_client)"
             " WHERE name = ?",

@@ -81,8 +81,7 @@ class StartRecord:
 
     def _is_news(self, event: str, fields: dict[str, object]) -> bool:
         """Tell whether an event after the end still belongs to the start: the first one of each server."""
-        key = (event, fields.get("server"))
-        if event not in _AFTERWARDS or key in self._seen:
+        if event not in _AFTERWARDS or (key := (event, fields.get("server"))) in self._seen:
             return False
         self._seen.add(key)
         return True
