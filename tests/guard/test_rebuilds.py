@@ -100,7 +100,11 @@ def test_a_table_with_too_many_values_is_counted_and_that_is_said(notes: Place) 
     notes.folder.add("rebuild", *REBUILD)
     heard = Heard()
     start(notes, emit=heard, policy=GuardPolicy(compare_limit_values=5))
-    assert heard.of("guard.values_not_compared") == {"table": "notes", "rows": 3}
+    assert heard.of("guard.values_not_compared") == {
+        "table": "notes",
+        "rows": 3,
+        "reason": "it has more values than `[guard] compare_limit_values`",
+    }
     notes.folder.add("again", *REBUILD[:1], REBUILD[1] + " LIMIT 2", *REBUILD[2:])
     refused(notes, "had 3 rows and has 2", GuardPolicy(compare_limit_values=5))
 

@@ -74,7 +74,22 @@ def test_a_column_without_a_value_is_known_and_a_generated_one_is_not_read(
 
 def test_a_table_with_more_values_than_the_limit_is_counted(notes: sqlite3.Connection) -> None:
     found = contents(notes, "notes", limit=5)
-    assert (found.rows, found.complete, found.columns) == (3, False, {})
+    assert (found.rows, found.complete) == (3, False)
+    assert {key: sums.values for key, sums in found.columns.items()} == {"id": 3, "body": 2}
+    assert found.rowids == 14
+    assert found.has_values("body")
+    notes.execute("UPDATE notes SET body = NULL")
+    assert not contents(notes, "notes", limit=5).has_values("body")
+
+
+def test_what_came_to_a_table_is_the_difference_of_its_sums(notes: sqlite3.Connection) -> None:
+    notes.execute("CREATE TABLE other (id INTEGER PRIMARY KEY, body)")
+    notes.execute("INSERT INTO other VALUES (100, 'first')")
+    before = contents(notes, "other")
+    notes.execute("INSERT INTO other SELECT id, body FROM notes")
+    came, were = contents(notes, "other").plus(before, times=-1), contents(notes, "notes")
+    assert (came.rows, came.columns, came.links) == (were.rows, were.columns, were.links)
+    assert came.rowids == were.rowids
 
 
 @pytest.mark.parametrize(

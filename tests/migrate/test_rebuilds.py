@@ -110,6 +110,16 @@ def test_a_later_file_of_the_set_may_fill_what_a_copy_left_out(notes: Workshop) 
     assert notes.rows("SELECT count(*) FROM notes") == [(3,)]
 
 
+def test_a_loss_that_is_accepted_does_not_hide_what_a_later_file_copies_badly(
+    notes: Workshop,
+) -> None:
+    out = f"CREATE TABLE kept AS SELECT * FROM notes; DROP TABLE notes; CREATE TABLE notes({SAME});"
+    notes.add("0001_out", f"-- guard: accept loses_rows notes\n{out}")
+    notes.add("0002_in", "INSERT INTO notes SELECT id, body, title, stars FROM kept;")
+    with pytest.raises(VerificationFailed, match=r"notes\.title would get the values of body"):
+        notes.apply()
+
+
 def test_a_column_may_go_in_one_file_and_come_again_in_the_next(notes: Workshop) -> None:
     columns = "id INTEGER PRIMARY KEY, title TEXT, stars INTEGER"
     copy = "INSERT INTO __new SELECT id, title, stars FROM notes"
@@ -250,6 +260,154 @@ def test_rows_that_are_put_in_besides_are_fine(notes: Workshop) -> None:
     notes.add("0003_b", rebuild(SAME, halves, after=rest))
     notes.apply()
     assert notes.rows("SELECT count(*) FROM notes") == [(5,)]
+
+
+BESIDES = {
+    "rows after": ("{copy}", "INSERT INTO notes(title, body) VALUES ('s', 'z'), ('t', NULL);"),
+    "a row before": ("INSERT INTO __new VALUES (100, 's', 'z', 1); {copy}", ""),
+    "on both sides": ("INSERT INTO __new VALUES (100, 's', 'z', 1); {copy}", "INSERT INTO notes(title) VALUES ('t');"),
+    "from another table": ("{copy}; INSERT INTO __new(title) SELECT word FROM words", ""),
+    "as many from another table": ("{copy}; INSERT INTO __new(title, stars) SELECT word, 1 FROM words WHERE word < 'm'", ""),
+    "rows that go": ("{copy}; DELETE FROM __new WHERE id = 4", ""),
+    "rows that go later": ("{copy}", "DELETE FROM notes WHERE id = 4;"),
+}  # fmt: skip
+COPY = "INSERT INTO __new (id, title, body, stars) SELECT id, title, body, stars FROM notes"
+
+
+@pytest.fixture
+def with_words(notes: Workshop) -> Workshop:
+    notes.add(
+        "0001_words",
+        "CREATE TABLE words(word); INSERT INTO words VALUES ('a'), ('b'), ('c'), ('x'), ('y');",
+    )
+    notes.apply()
+    return notes
+
+
+@pytest.mark.parametrize("besides", BESIDES)
+def test_values_are_compared_where_a_file_adds_or_deletes_rows_besides(
+    with_words: Workshop, besides: str
+) -> None:
+    notes = with_words
+    body, after = BESIDES[besides]
+    swapped = COPY.replace("SELECT id, title, body", "SELECT id, body, title")
+    notes.add("0002_b", rebuild(SAME, body.format(copy=swapped), after=after))
+    with pytest.raises(VerificationFailed, match=r"notes\.title would get the values of body"):
+        notes.apply()
+    mixed = COPY.replace(
+        "SELECT id, title",
+        "SELECT id, CASE title WHEN 'a' THEN 'b' WHEN 'b' THEN 'a' ELSE title END",
+    )
+    (notes.path / "0002_b.sql").write_text(rebuild(SAME, body.format(copy=mixed), after=after))
+    with pytest.raises(VerificationFailed, match=r"notes\.title would stand beside other values"):
+        notes.apply()
+    upper = COPY.replace("SELECT id, title", "SELECT id, upper(title)")
+    (notes.path / "0002_b.sql").write_text(rebuild(SAME, body.format(copy=upper), after=after))
+    _, told = notes.apply()
+    assert ("changes_values", "notes.title") in [(one.kind, one.object) for one in told]
+    notes.add("0003_b", rebuild(SAME, body.format(copy=COPY).replace("100", "200"), after=after))
+    _, told = notes.apply()
+    assert [one for one in told if one.kind == "changes_values"] == []
+    assert notes.not_compared == []
+
+
+def test_a_row_that_is_put_in_first_does_not_stand_for_one_that_the_copy_leaves_out(
+    notes: Workshop,
+) -> None:
+    copy = f"INSERT INTO __new VALUES (100, 's', 'z', 1); {COPY} WHERE id > 1"
+    message = refused_unless(notes, rebuild(SAME, copy), "loses_rows notes")
+    assert message.startswith("Table notes had 3 rows and has 2 of them after its rebuild")
+
+
+def test_values_that_cannot_be_told_from_others_are_said_not_to_be_compared(
+    notes: Workshop,
+) -> None:
+    by_trigger = (
+        "CREATE TABLE log(x); CREATE TRIGGER more AFTER INSERT ON log BEGIN"
+        " INSERT INTO notes(title) VALUES (new.x); END; INSERT INTO log VALUES ('s'); DROP TRIGGER more;"
+    )
+    notes.add("0001_b", rebuild(SAME, COPY, after=by_trigger))
+    notes.apply()
+    assert notes.not_compared == [
+        ("notes", 4, "rows come to it, or go, besides the copies"),
+    ]
+
+
+def test_of_a_large_table_the_values_of_each_column_are_counted(notes: Workshop) -> None:
+    notes.limit = 5
+    left_out = "INSERT INTO __new (id, title, stars) SELECT id, title, stars FROM notes"
+    notes.add("0001_b", rebuild(SAME, left_out))
+    with pytest.raises(VerificationFailed, match=r"notes\.body would be NULL in every row"):
+        notes.apply()
+    filled = COPY.replace("SELECT id, title, body", "SELECT id, title, coalesce(body, 'none')")
+    (notes.path / "0001_b.sql").write_text(rebuild(SAME, filled))
+    _, told = notes.apply()
+    assert [(one.kind, one.object) for one in told] == [("changes_values", "notes.body")]
+    (reason,) = {reason for _, _, reason in notes.not_compared}
+    assert reason == "it has more values than `[guard] compare_limit_values`"
+    renumbered = "INSERT INTO __new (title, body, stars) SELECT title, body, stars FROM notes"
+    notes.add("0002_c", rebuild(SAME, renumbered))
+    with pytest.raises(VerificationFailed, match="would get other values of id"):
+        notes.apply()
+
+
+@pytest.fixture
+def copied_earlier(notes: Workshop) -> Workshop:
+    """A rebuild of which one start has done the first half."""
+    columns = SAME.replace("KEY", "KEY AUTOINCREMENT")
+    notes.add("0001_first", rebuild(columns, COPY))
+    notes.apply()
+    notes.execute("INSERT INTO notes VALUES (50, 'gone', '', 0)", "DELETE FROM notes WHERE id = 50")
+    notes.add("0002_copy", f"CREATE TABLE __new({columns}); {COPY};")
+    notes.apply()
+    notes.add("0003_swap", "DROP TABLE notes; ALTER TABLE __new RENAME TO notes;")
+    return notes
+
+
+def test_a_rebuild_over_two_starts_keeps_all_and_its_numbers(copied_earlier: Workshop) -> None:
+    notes = copied_earlier
+    assert notes.apply()[1] == ()
+    assert notes.rows("SELECT id, title FROM notes") == [(1, "a"), (4, "b"), (9, "c")]
+    assert notes.rows("SELECT seq FROM sqlite_sequence WHERE name = 'notes'") == [(50,)]
+
+
+def test_rows_that_came_between_the_two_starts_of_a_rebuild_are_not_lost(
+    copied_earlier: Workshop,
+) -> None:
+    notes = copied_earlier
+    notes.execute("INSERT INTO notes VALUES (60, 'later', '', 0)")
+    with pytest.raises(
+        VerificationFailed, match="Table notes had 4 rows and has 3 after its rebuild"
+    ):
+        notes.apply()
+    notes.execute(
+        "DELETE FROM notes WHERE id = 60", "UPDATE notes SET title = 'other' WHERE id = 1"
+    )
+    (told,) = notes.apply()[1]
+    assert (told.kind, told.object) == ("changes_values", "notes.title")
+
+
+def test_a_table_that_no_file_copied_is_not_taken_for_a_copy(notes: Workshop) -> None:
+    notes.add("0001_v2", f"CREATE TABLE other({SAME}); INSERT INTO other VALUES (1, 'z', 'z', 1);")
+    notes.apply()
+    notes.add("0002_swap", "DROP TABLE notes; ALTER TABLE other RENAME TO notes;")
+    (told,) = notes.apply()[1]
+    assert told.message == "Table notes goes from 3 rows to 1."
+
+
+def test_a_table_moved_aside_in_one_start_and_dropped_in_the_next_is_told(notes: Workshop) -> None:
+    notes.add(
+        "0001_aside",
+        f"ALTER TABLE notes RENAME TO __old; CREATE TABLE notes({SAME});"
+        " INSERT INTO notes SELECT * FROM __old LIMIT 1;",
+    )
+    notes.apply()
+    notes.add("0002_drop", "DROP TABLE __old;")
+    (told,) = notes.apply()[1]
+    assert (told.kind, told.message) == (
+        "deletes_data",
+        "Table __old goes from 3 rows to 0.",
+    )
 
 
 def test_a_temporary_table_of_the_same_name_is_another_table(notes: Workshop) -> None:

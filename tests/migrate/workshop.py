@@ -29,11 +29,16 @@ NOW_MS = 1_800_000_000_000
 class Workshop:
     """A migrations folder next to a database, and the engine's steps on them without the guard."""
 
+    limit = 10_000
+    """How many values of a rebuilt table are compared."""
+
     def __init__(self, root: Path) -> None:
         self.path = root / "migrations"
         self.database = root / "app.db"
         (self.path / "meta").mkdir(parents=True)
         self.entries: list[dict[str, object]] = []
+        self.not_compared: list[tuple[str, int, str]] = []
+        """The rebuilt tables whose values were not compared, their rows, and why."""
         self.write_journal()
 
     def add(
@@ -83,7 +88,12 @@ class Workshop:
         try:
             connection.execute("BEGIN IMMEDIATE")
             before = count_rows(connection)
-            rebuilds = Rebuilds(connection, limit=10_000)
+            rebuilds = Rebuilds(
+                connection,
+                limit=self.limit,
+                not_compared=lambda *said: self.not_compared.append(said),
+                earlier=[entry.migration.sql for entry in resolution.applied],
+            )
             steps = apply_all(
                 connection, resolution.pending, rebuilds=None if before.is_new else rebuilds
             )

@@ -129,7 +129,7 @@ class GuardSettings:
     )
     compare_limit_values: int = _key(
         2_000_000,
-        "Largest rebuilt table, in values (rows × columns), that is compared value by value; of a larger one rows are counted.",
+        "Largest rebuilt table, in values (rows × columns), that is compared value by value; in a larger one they are counted.",
     )
     lock_timeout_s: float = _key(
         0.0, "Seconds that `serve` waits for the lock (db migrate: 30).", restart=True

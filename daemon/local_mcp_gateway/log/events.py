@@ -48,7 +48,8 @@ EVENTS: dict[str, Event] = {
     ),
     "guard.values_not_compared": Event(
         "warning",
-        "A rebuilt table has more values than `[guard] compare_limit_values`: only its rows were counted.",
+        "The values of a rebuilt table were not compared, only counted: it has more than `[guard]"
+        " compare_limit_values`, or its file adds or deletes rows in a way that hides which ones it copied.",
     ),
     "guard.progressed": Event(
         "info", "A start takes long. Every 5 s: its phase, and how much of it is done."

@@ -30,7 +30,7 @@ from local_mcp_gateway.migrate.verify import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
@@ -82,7 +82,8 @@ def apply_batch(
     compares = not before.is_new and rehearsed is None
     rebuilds = None
     if compares and may_rebuild("\n".join(m.sql for m in plan.batches[0].migrations)):
-        rebuilds = watch_rebuilds(connection, options.compare_limit_values, run)
+        earlier = [entry.migration.sql for entry in plan.applied]
+        rebuilds = watch_rebuilds(connection, options.compare_limit_values, run, earlier)
     run.phases.begin("apply")
     total = len(plan.batches[0].migrations)
     observer = watch or (
@@ -189,16 +190,22 @@ def find_unclosed(migration: Migration) -> MigrationFailed | None:
     )
 
 
-def watch_rebuilds(connection: sqlite3.Connection, limit: int, run: Run) -> Rebuilds:
-    """Return the comparison of rebuilt tables, which reports tables that are too large for it."""
+def watch_rebuilds(
+    connection: sqlite3.Connection, limit: int, run: Run, earlier: Sequence[str] = ()
+) -> Rebuilds:
+    """Return the comparison of rebuilt tables, which reports tables whose values it cannot compare.
+
+    `earlier` are the files that were applied before.
+    """
     from local_mcp_gateway.migrate.rebuilds import Rebuilds
 
     return Rebuilds(
         connection,
         limit=limit,
-        not_compared=lambda table, rows: run.emit(
-            "guard.values_not_compared", table=table, rows=rows
+        not_compared=lambda table, rows, reason: run.emit(
+            "guard.values_not_compared", table=table, rows=rows, reason=reason
         ),
+        earlier=earlier,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 2_000
 _NEXT = 3
+_PRIME = 1_000_003
 _ROWIDS = ("rowid", "_rowid_", "oid")
 
 
@@ -68,7 +69,7 @@ class Contents(NamedTuple):
     shape: Shape
     rows: int
     complete: bool
-    """False: there are more values than the limit, so only the rows were counted."""
+    """False: there are more values than the limit, so SQLite counted those of each column that are not NULL."""
     columns: Mapping[str, Sums]
     """By folded name, without generated ones."""
     rowids: int
@@ -78,7 +79,29 @@ class Contents(NamedTuple):
 
     def has_values(self, key: str) -> bool:
         """Return whether a column has anything but NULL; of a generated one that is assumed."""
-        return key not in self.columns or self.columns[key].values != self.rows * hash(None)
+        nothing = self.rows * hash(None) if self.complete else 0
+        return key not in self.columns or self.columns[key].values != nothing
+
+    def plus(self, other: Contents, *, times: int = 1) -> Contents:
+        """Return the contents of the rows of both; with -1, of what is in this one and not in the other."""
+        return self._replace(
+            rows=self.rows + times * other.rows,
+            complete=self.complete and other.complete,
+            columns={
+                key: Sums(
+                    sums.values + times * other.columns[key].values,
+                    sums.with_rowid + times * other.columns[key].with_rowid,
+                )
+                for key, sums in self.columns.items()
+                if key in other.columns
+            },
+            rowids=self.rowids + times * other.rowids,
+            links={
+                link: total + times * other.links[link]
+                for link, total in self.links.items()
+                if link in other.links
+            },
+        )
 
 
 def shape_of(connection: sqlite3.Connection, table: str) -> Shape:
@@ -121,7 +144,7 @@ def read_contents(
     limit: int,
     links: Iterable[Link] | None = None,
 ) -> Contents:
-    """Count a table's rows and sum up its columns, unless it has more values than `limit`.
+    """Count a table's rows and sum up its columns; with more values than `limit`, count those only.
 
     `links`: those of another table to be compared with, as far as this one has their columns.
     """
@@ -130,7 +153,7 @@ def read_contents(
     rows = row_count(connection, table)
     names = [key for key, column in shape.columns.items() if not column.generated]
     if rows * len(names) > limit:
-        return Contents(shape, rows, False, {}, 0, {})
+        return _counted(connection, shape, rows, names)
     wanted = _links(shape, names) if links is None else links
     linked = {
         link: 0
@@ -159,6 +182,19 @@ def read_contents(
     linked |= {link: together[link.column] for link in by_rowid}
     sums = {name: Sums(values[name], together[name]) for name in names}
     return Contents(shape, rows, True, sums, rowids, linked)
+
+
+def _counted(
+    connection: sqlite3.Connection, shape: Shape, rows: int, names: Sequence[str]
+) -> Contents:
+    """Count the values of each column in one pass of SQLite's, and sum the rowids without an overflow."""
+    asked = [f"count({quote(shape.columns[key].name)})" for key in names]
+    asked.append(f"sum({shape.rowid} % {_PRIME})" if shape.rowid is not None else "0")
+    *values, rowids = connection.execute(
+        f"SELECT {', '.join(asked)} FROM main.{quote(shape.name)}"
+    ).fetchone()
+    sums = {key: Sums(value, 0) for key, value in zip(names, values, strict=True)}
+    return Contents(shape, rows, False, sums, rowids or 0, {})
 
 
 def _links(shape: Shape, names: Sequence[str]) -> Iterator[Link]:

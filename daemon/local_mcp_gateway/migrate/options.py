@@ -37,7 +37,7 @@ class MigrationOptions:
     extensions: tuple[str, ...] = ()
     """Files of SQLite extensions that migrations may use."""
     compare_limit_values: int = 2_000_000
-    """Maximum values (rows × columns) of a rebuilt table to compare; in a larger one only rows are counted."""
+    """Maximum values (rows × columns) of a rebuilt table to compare; in a larger one they are counted."""
     journal_new_files: bool = False
     """For dev mode: a `.sql` without a journal entry is journaled after its rehearsal, before COMMIT,
     and the history marks its migrations as ones that dev mode may revert."""

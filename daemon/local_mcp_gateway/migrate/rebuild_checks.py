@@ -2,18 +2,19 @@
 
 A rebuild may drop, add and convert columns, so the columns that both tables have are compared. Values for
 which the copy has another expression differ on purpose: those are reported, not refused. Rows that the
-file inserts besides do not make up for rows that it does not copy: a table with more rows than before is
-judged by what was in it when the old one was dropped.
+file inserts besides do not make up for rows that it does not copy: where it adds or deletes some, what
+the copies put in is compared, not what is there in the end.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import VerificationFailed
-from local_mcp_gateway.migrate.contents import row_count
+from local_mcp_gateway.migrate.contents import Contents, row_count
 from local_mcp_gateway.migrate.statements import accepted, split
 from local_mcp_gateway.sql import quote
 
@@ -21,8 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
-    from local_mcp_gateway.migrate.contents import Column, Contents, Stored
+    from local_mcp_gateway.migrate.contents import Column, Stored
     from local_mcp_gateway.migrate.lineage import Table
+
+
+TOO_MANY = "it has more values than `[guard] compare_limit_values`"
+BESIDES = "rows come to it, or go, besides the copies"
+"""Why values cannot be compared, as the end of a sentence."""
 
 
 class DataChange(NamedTuple):
@@ -45,7 +51,7 @@ class Copied(NamedTuple):
     creates: bool
     """It is CREATE TABLE … AS."""
     rows: int
-    """How many rows the table had then, if the set has created it."""
+    """How many rows it added to a table that the set has created."""
 
 
 class Dropped(NamedTuple):
@@ -71,15 +77,23 @@ class RebuildCheck:
         old: Dropped,
         now: Contents,
         *,
+        deleted: bool,
         accepts: AbstractSet[str],
         tag: str,
     ) -> None:
         self._connection = connection
         self._table = old.name
+        self._deleted = deleted
+        """A statement deleted rows of the new table."""
         self._old = old
         self._was, self._now = old.contents, now
+        self._new_name = now.shape.name
         self._accepts = accepts
         self._tag = tag
+        self.not_compared: str | None = None
+        """Why `changes` could not compare the values."""
+        self.lost = False
+        """It lacks rows, which is accepted, so nothing else was compared."""
 
     def changes(
         self,
@@ -87,32 +101,36 @@ class RebuildCheck:
         copies: Iterable[Copied],
         written: AbstractSet[str],
         sqls: Iterable[str],
-    ) -> list[DataChange] | None:
-        """Return what was changed on purpose, None if there are too many values; raises VerificationFailed.
+        parts: Sequence[Contents],
+    ) -> list[DataChange]:
+        """Return what was changed on purpose; raises VerificationFailed.
 
-        `copies` are those into the new table, `written` its columns that statements wrote since, and `sqls`
-        the files so far.
+        `copies` are those into the new table, `written` its columns that statements wrote since, `sqls` the
+        files so far, and `parts` what each of the copies has put in.
         """
-        was, now = self._was, self._now
+        was = self._was
         copied = [one for one in copies if one.table is new]
-        common = [key for key in now.columns if key in was.columns and key not in written]
-        changed = [key for key in common if now.columns[key].values != was.columns[key].values]
-        taken = self._rows_taken(new, copied)
-        if taken < was.rows and (now.rows != was.rows or changed):
+        if (lost := self._lost_rows(new, copied, written)) is not None:
             if accepted("loses_rows", self._table) not in self._accepts:
-                more = now.rows >= was.rows
-                raise lost_rows(self._table, was.rows, taken, self._tag, of_them=more)
+                raise lost
+            self.lost = True
             return []
         if any(one.creates for one in copied):
             self._require_constraints()
-        if not (was.complete and now.complete):
-            return None
+        besides = self._deleted or self._now.rows > was.rows
+        if besides and (whole := self._whole(parts, written)) is not None:
+            self._now, besides = whole, False
+        if not (was.complete and self._now.complete):
+            self.not_compared = TOO_MANY
+        elif besides:
+            self.not_compared = BESIDES
         computed = {key for key, column in was.shape.columns.items() if column.generated}
-        for key in self._not_accepted(computed & now.columns.keys() - written):
+        common, changed = self._differing(self._now, written)
+        unknown = besides or self._now.complete != was.complete
+        left_out = computed & self._now.columns.keys() - written | ({*common} if unknown else set())
+        for key in self._not_accepted(left_out):
             self._require_copied(key, copied)
-        if now.rows > was.rows:  # which are the copied ones is not known
-            for key in self._not_accepted(common):
-                self._require_copied(key, copied)
+        if unknown:
             return []
         kept = [key for key in common if key not in changed]
         if accepted("rekeys_rows", self._table) not in self._accepts:
@@ -124,12 +142,40 @@ class RebuildCheck:
             if self._meant(key, changed, copied)
         ]
 
+    def _differing(self, now: Contents, written: AbstractSet[str]) -> tuple[list[str], list[str]]:
+        """Return the columns that both tables have, and those of them with other values."""
+        was = self._was
+        common = [key for key in now.columns if key in was.columns and key not in written]
+        return common, [k for k in common if now.columns[k].values != was.columns[k].values]
+
+    def _lost_rows(
+        self, new: Table, copied: Sequence[Copied], written: AbstractSet[str]
+    ) -> VerificationFailed | None:
+        """Return the refusal of a copy that lacks rows, unless a statement deleted some."""
+        was, now = self._was, self._now
+        taken = self._rows_taken(new, copied)
+        if self._deleted or taken >= was.rows:
+            return None
+        if now.rows == was.rows and was.complete == now.complete:
+            _, changed = self._differing(now, written)
+            if not changed:
+                return None
+        more = now.rows >= was.rows
+        return lost_rows(self._table, was.rows, taken, self._tag, of_them=more)
+
     def _rows_taken(self, new: Table, copied: Sequence[Copied]) -> int:
         """Return how many rows of the old table the new one can have, at most."""
         at_most = [self._now.rows, self._was.rows]
-        at_most += [one.rows for one in copied if one.rows][-1:]
+        at_most += [sum(one.rows for one in copied)] * bool(copied)
         at_most += [self._was.rows - missing for table, missing in self._old.larger if table is new]
         return min(at_most)
+
+    def _whole(self, parts: Sequence[Contents], written: AbstractSet[str]) -> Contents | None:
+        """Return what the copies took from the old table: all that they put in, or what one of them did."""
+        whole = [*parts, reduce(Contents.plus, parts)] if parts else []
+        was = self._was
+        fits = [one for one in whole if one.rows == was.rows and one.complete == was.complete]
+        return min(fits, key=lambda one: len(self._differing(one, written)[1]), default=None)
 
     def _not_accepted(self, keys: Iterable[str]) -> Iterator[str]:
         """Yield the columns that no file allows to have other values."""
@@ -213,7 +259,8 @@ class RebuildCheck:
     def _meant(self, key: str, changed: Sequence[str], copied: Sequence[Copied]) -> bool:
         """Refuse values that a column lost by mistake: left out of the copy, or copied to another column."""
         now = self._now.columns[key].values
-        others = (one for one in changed if one != key and self._was.columns[one].values == now)
+        named = changed if self._was.complete else ()
+        others = (one for one in named if one != key and self._was.columns[one].values == now)
         if (other := next(others, None)) is not None:
             raise self._changed_values(
                 key, f"would get the values of {self._was.shape.columns[other].name}"
@@ -243,7 +290,7 @@ class RebuildCheck:
             return True
         column = self._now.shape.columns[key]
         found = self._connection.execute(
-            f"SELECT 1 FROM main.{quote(self._now.shape.name)}"
+            f"SELECT 1 FROM main.{quote(self._new_name)}"
             f" WHERE {quote(column.name)} IS NOT ({column.default or 'NULL'}) LIMIT 1"
         ).fetchone()
         return found is None

@@ -13,6 +13,7 @@ is refused.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.errors import VerificationFailed
@@ -34,16 +35,31 @@ from local_mcp_gateway.migrate.rebuild_checks import (
     RebuildCheck,
     require_stored,
 )
+from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.verify import Object, read_objects
-from local_mcp_gateway.sql import copied, dropped, fold, fold_all
+from local_mcp_gateway.sql import copied, dropped, fold, fold_all, tokens
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
     from local_mcp_gateway.migrate.statements import Statement
     from local_mcp_gateway.sql import Copy
+
+
+_CHANGES_ROWS = ("INSERT", "REPLACE", "DELETE", "WITH")
+
+
+@dataclass(slots=True)
+class _Filling:
+    """What the copies into a table of the set have put in."""
+
+    parts: list[Contents] = field(default_factory=list)
+    is_open: bool = True
+    """What the last one has put in is not among them yet: it is read when it has to be."""
+    before: Contents | None = None
+    """What was in the table before that one; None: nothing."""
 
 
 class Rebuilds:
@@ -54,15 +70,18 @@ class Rebuilds:
         connection: sqlite3.Connection,
         *,
         limit: int,
-        not_compared: Callable[[str, int], None] = lambda _table, _rows: None,
+        not_compared: Callable[[str, int, str], None] = lambda _table, _rows, _reason: None,
+        earlier: Sequence[str] = (),
     ) -> None:
+        """`earlier`: the files that were applied before the set, in order."""
         self.changed: list[DataChange] = []
         self.accepts: AbstractSet[str] = frozenset()
         """What the files of the set accept: one that was applied elsewhere cannot be edited."""
         self._connection = connection
         self._limit = limit
         self._not_compared = not_compared
-        """Called with the name and rows of each rebuilt table with more values than the limit."""
+        """Called with the name and rows of each rebuilt table whose values are not compared, and the reason."""
+        self._earlier = earlier
         self._authorizer = Authorizer()
         self._objects: tuple[Object, ...] = ()
         """The schema before the set."""
@@ -81,9 +100,16 @@ class Rebuilds:
         """The file that completed each replacement."""
         self._held: dict[Table | str, VerificationFailed] = {}
         """What is to be refused unless a later file mends it."""
+        self._lossy: dict[Table, Table] = {}
+        """The tables whose replacement may lack rows; a later file may bring them."""
         self._copied: list[Copied] = []
         self._copying: Copy | None = None
         """What the running statement copies."""
+        self._rows = 0
+        """How many rows its table had before."""
+        self._fillings: dict[Table, _Filling] = {}
+        self._values_left = limit
+        """How many more values may be read to tell what copies have put in."""
 
     def start(self, sql: str, authorizer: Authorizer) -> None:
         """Begin a file."""
@@ -101,8 +127,12 @@ class Rebuilds:
         self._follow()
         if (name := dropped(statement.text)) is not None:
             self._sum_up(fold(name))
-        else:
+        elif statement.text[:7].upper().startswith(_CHANGES_ROWS):
             self._copying = copied(statement.text)
+            with self._authorizer.suspended():
+                self._read_parts(statement.text.lower())
+        elif statement.text[:6].upper() == "CREATE":
+            self._copying, self._rows = copied(statement.text), 0
 
     def _follow(self) -> None:
         """Follow the tables through the last statement, and note what it has copied."""
@@ -115,9 +145,45 @@ class Rebuilds:
         if copy is None or table is None:
             return
         columns = None if copy.columns is None else frozenset(fold_all(copy.columns))
-        with self._authorizer.suspended():
-            rows = 0 if table.before else row_count(self._connection, table.names[-1])
+        rows = 0
+        if self._is_filled(table):
+            self._fillings.setdefault(table, _Filling())  # of a CREATE TABLE … AS
+            with self._authorizer.suspended():
+                rows = row_count(self._connection, table.names[-1]) - self._rows
         self._copied.append(Copied(table, columns, copy.creates, rows))
+
+    def _is_filled(self, table: Table) -> bool:
+        """Return whether the set has made a table, and its copies count."""
+        return not table.before or table in self._lossy.values()
+
+    def _read_parts(self, text: str) -> None:
+        """Read what copies have put into the tables that a statement names, before it changes their rows."""
+        for table in self._fillings:
+            if table.alive and table.names[-1] in text:
+                self._read_part(table)
+        copy = self._copying
+        target = None if copy is None else self._lineage.named.get(fold(copy.table))
+        if target is None or not self._is_filled(target):
+            return
+        filling = self._fillings.setdefault(target, _Filling())
+        filling.is_open, filling.before = True, None
+        self._rows = row_count(self._connection, target.names[-1])
+        if self._rows:
+            filling.before = self._read(target)
+
+    def _read_part(self, table: Table, now: Contents | None = None) -> None:
+        """Note what the last copy into a table has put in, unless it is noted."""
+        filling = self._fillings[table]
+        if filling.is_open:
+            now = now or self._read(table)
+            filling.parts.append(now.plus(filling.before, times=-1) if filling.before else now)
+            filling.is_open = False
+
+    def _read(self, table: Table) -> Contents:
+        found = read_contents(self._connection, table.names[-1], limit=self._values_left)
+        if found.complete:
+            self._values_left -= found.rows * len(found.columns)
+        return found
 
     def _sum_up(self, name: str) -> None:
         """Sum a table up that is about to be dropped, if it was there before the file."""
@@ -185,9 +251,12 @@ class Rebuilds:
             for table, old in list(self._dropped.items()):
                 line = table.line()
                 new = line[-1]
-                replaced = new is not table and new.alive and not new.before
-                if replaced and not any(one.deleted_from for one in line[1:]):
-                    self._compare(table, old, new, tag)
+                if new is table or not new.alive:
+                    continue
+                fills = self._lossy.get(table) is new
+                if fills or not new.before or self._was_copied_earlier(new, old):
+                    deleted = any(one.deleted_from for one in line[1:])
+                    self._compare(table, old, new, tag, deleted=deleted)
             for name in list(self._virtual):
                 self._compare_virtual(name, tag)
 
@@ -202,27 +271,54 @@ class Rebuilds:
             return False
         return name not in self._sqls[-1].lower()
 
-    def _compare(self, table: Table, old: Dropped, new: Table, tag: str) -> None:
+    def _was_copied_earlier(self, new: Table, old: Dropped) -> bool:
+        """Return whether a file before the set filled a table, which now takes a name, with the old one's rows."""
+        name, source = new.names[0], fold(old.name)
+        for sql in self._earlier:
+            if name not in sql.lower():
+                continue
+            for statement in split(sql):
+                copy = copied(statement.text)
+                if copy is None or fold(copy.table) != name:
+                    continue
+                if source in (fold(token.identifier) for token in tokens(statement.text)):
+                    return True
+        return False
+
+    def _compare(self, table: Table, old: Dropped, new: Table, tag: str, *, deleted: bool) -> None:
         if self._is_settled(table, new.names[-1], tag):
             return
-        links = old.contents.links
-        now = read_contents(self._connection, new.names[-1], limit=self._limit, links=links)
+        was = old.contents
+        limit = 2 * self._limit if was.complete else 0  # it may have more columns
+        now = read_contents(self._connection, new.names[-1], limit=limit, links=was.links)
+        parts: Sequence[Contents] = ()
+        if (deleted or now.rows > was.rows) and new in self._fillings:
+            self._read_part(new, now)
+            parts = self._fillings[new].parts
         check = RebuildCheck(
-            self._connection, old, now, accepts=self.accepts, tag=self._tags[table]
+            self._connection,
+            old,
+            now,
+            deleted=deleted,
+            accepts=self.accepts,
+            tag=self._tags[table],
         )
         assigned = self._authorizer.assigned - old.assigned
         written = {column for one, column in assigned if one == new.names[-1]}
         try:
-            changes = check.changes(new, self._copied, written, self._sqls)
+            changes = check.changes(new, self._copied, written, self._sqls, parts)
         except VerificationFailed as error:
             self._held[table] = error
             return
-        if changes is None:
-            self._not_compared(now.shape.name, now.rows)
-        self.changed += changes or ()
+        if check.not_compared is not None:
+            self._not_compared(now.shape.name, now.rows, check.not_compared)
+        self.changed += changes
         self._held.pop(table, None)
-        del self._dropped[table]
         new.before = True  # it is the table now
+        if check.lost:
+            self._lossy[table] = new
+        else:
+            del self._dropped[table]
 
     def _compare_virtual(self, name: str, tag: str) -> None:
         objects = read_objects(self._connection)

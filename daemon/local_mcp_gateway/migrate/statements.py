@@ -188,7 +188,8 @@ def expand_alter_column(
 def may_rebuild(sql: str) -> bool:
     """Tell whether a text may put a new table in the place of an old one."""
     upper = sql.upper()
-    return ("DROP" in upper and "CREATE" in upper) or may_alter_column(sql)
+    makes = "CREATE" in upper or "RENAME" in upper
+    return ("DROP" in upper and makes) or may_alter_column(sql)
 
 
 NAMED = frozenset(

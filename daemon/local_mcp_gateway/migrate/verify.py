@@ -164,7 +164,7 @@ def keep_sequences(
     lineage = Lineage(before, changes)
     for name, last in before.items():
         fate = lineage.fate(name)
-        if not fate.rebuilt or fate.now is None or now.get(fate.now, -1) >= last:
+        if not fate.dropped or fate.now is None or now.get(fate.now, -1) >= last:
             continue
         if any(one in text for text in own for one in (name, fate.last_name)):
             continue
