@@ -6,8 +6,8 @@ export PYTHON
 # Where it is set, each run would compile every test again: five processes, ten seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
-# Two processes for each core, a test file whole in one of them: tests/conftest.py.
-SPREAD := -n auto --dist loadfile
+# Two processes for each core, a test file whole in one of them, slow files first: tests/conftest.py.
+SPREAD := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run test lint fix docs bench house faults soak soak-replica nightly systemd conformance check
 

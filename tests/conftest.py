@@ -29,6 +29,7 @@ import json
 import os
 import secrets
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     files = {Path(argument.partition("::")[0]) for argument in config.args}
     alone = len(files) == 1 and all(file.is_file() for file in files)
     return 0 if alone or config.option.capture == "no" else 2 * len(os.sched_getaffinity(0))
+
+
+SLOW = ("drizzle", "e2e", "npm", "peers", "systemd")
+"""Marks of tests that start many programs, or programs that are slow to start."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deal out the files that take longest first (`make test`), so that none of them runs alone at the end."""
+    if not hasattr(config, "workerinput"):
+        return
+    tests = Counter(item.path for item in items)
+    slow = {i.path for i in items if any(i.get_closest_marker(name) for name in SLOW)}
+    slow |= {path for path in tests if path.match("studio/test_browser_*.py")}
+    items.sort(key=lambda item: (item.path not in slow, -tests[item.path], item.path))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
