@@ -1,9 +1,10 @@
 """A gateway that replicates a database that is written to all the while, and what can fail fails in turns.
 
     make soak-replica ARGS="--minutes 10"
+    make soak-replica ARGS="--minutes 10 --place sftp"
 
-Killed with SIGKILL: the gateway, Litestream, both. Cut and slow: the line to the S3 store. Full: the disk of the
-database. After each, the newest state is restored from the store and compared row by row: it holds all that was
+Killed with SIGKILL: the gateway, Litestream, both. Cut and slow: the line to the S3 store, or to the SFTP server.
+Full: the disk of the database. After each, the newest state is restored from the store and compared row by row: it holds all that was
 acknowledged longer ago than the lag that `status` showed just before, and it is a state that was.
 """
 
@@ -23,7 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +37,7 @@ from tests.harness import GatewayProcess, Place, new_place, poll, wait_gone
 from tests.needs import small_disk
 from tests.object_store import KEYS, Line, line_to, running_s3
 from tests.replicas import Replica
+from tests.sftp import running_sftp
 
 COMMIT_S = 0.01
 """From one commit to the next: 100 a second, where the machine can."""
@@ -50,6 +52,7 @@ TABLES = (
     "INSERT INTO soak_last VALUES (0)",
 )
 KINDS = ("gateway", "litestream", "both", "cut", "slow", "full")
+PLACES = ("s3", "sftp")
 
 
 def text_of(number: int) -> str:
@@ -119,9 +122,11 @@ class Tally:
 class Soak:
     """One gateway, its store, its writer, and what is done to them."""
 
-    def __init__(self, place: Place, line: Line, direct: Replica, stack: ExitStack) -> None:
+    def __init__(
+        self, place: Place, line: Line, direct: Replica, by_line: Replica, stack: ExitStack
+    ) -> None:
         self.place, self.line, self._direct, self._stack = place, line, direct, stack
-        self._env = Replica(direct.url, line.endpoint).env
+        self._env = by_line.env
         self.tally = Tally()
         self.gateway: GatewayProcess
         self.writer: Writer
@@ -231,13 +236,28 @@ def judged(file: Path) -> tuple[int, list[str]]:
     return last, wrong
 
 
-def soak(folder: Path, *, seconds: float, kinds: Sequence[str] = KINDS, seed: int = 18) -> Tally:
+@contextmanager
+def elsewhere(folder: Path, where: str) -> Iterator[tuple[Line, Replica, Replica]]:
+    """Yield a line to a place of this kind, and the replica there: reached directly, and by the line."""
+    if where == "sftp":
+        with running_sftp(folder / "sftp") as sftp, line_to(sftp.port) as line:
+            direct = Replica(sftp.url, ssh_key=str(sftp.key), ssh_host_key=sftp.host_key)
+            by_line = replace(direct, url=sftp.url.replace(str(sftp.port), str(line.port)))
+            yield line, direct, by_line
+    else:
+        with running_s3() as s3, line_to(s3.port) as line:
+            s3.add_bucket("soak")
+            direct = Replica("s3://soak/gateway", s3.endpoint)
+            yield line, direct, replace(direct, endpoint=line.endpoint)
+
+
+def soak(
+    folder: Path, *, seconds: float, kinds: Sequence[str] = KINDS, where: str = "s3", seed: int = 18
+) -> Tally:
     """Go through the kinds of harm, in an order by chance, until the time is over; each at least once."""
     dice = random.Random(seed)
     with ExitStack() as stack:
-        s3 = stack.enter_context(running_s3())
-        s3.add_bucket("soak")
-        line = stack.enter_context(line_to(s3.port))
+        line, direct, by_line = stack.enter_context(elsewhere(folder, where))
         root = folder / "machine"
         if "full" in kinds:
             try:
@@ -248,7 +268,7 @@ def soak(folder: Path, *, seconds: float, kinds: Sequence[str] = KINDS, seed: in
         place = new_place(root, shipped=True)
         place.folder.add("soak", *TABLES)
         gateways = stack.enter_context(ExitStack())
-        soaked = Soak(place, line, Replica("s3://soak/gateway", s3.endpoint), gateways)
+        soaked = Soak(place, line, direct, by_line, gateways)
         soaked.start()
         until = time.monotonic() + seconds
         with Writer(place) as soaked.writer:
@@ -280,10 +300,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make soak-replica", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--only", action="append", choices=KINDS, help="this kind of harm only")
+    parser.add_argument("--place", choices=PLACES, default="s3", help="where the replica is")
     given = parser.parse_args()
     os.environ.update(KEYS)  # for what this process restores
     with tempfile.TemporaryDirectory() as folder:
-        tally = soak(Path(folder), seconds=given.minutes * 60, kinds=given.only or KINDS)
+        kinds = given.only or KINDS
+        tally = soak(Path(folder), seconds=given.minutes * 60, kinds=kinds, where=given.place)
     lags, losses = tally.lags_s or [0.0], tally.losses_s or [0.0]
     sys.stdout.write(
         f"{tally.rows} commits acknowledged, {tally.refused.total()} refused"
