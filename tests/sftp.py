@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests.harness import REPOSITORY
 from tests.needs import attempt
 
 USER = "ann"
-READ_ONLY = "read-only"
+READ_ONLY, NO_LINKS, DYING = "read-only", "no-links", "dying"
 
 
 @dataclass
@@ -114,6 +115,23 @@ class ReadOnly(Folder):
         return super().open(path, pflags, attrs)
 
 
+class NoLinks(Folder):
+    """As many are that are not OpenSSH's."""
+
+    def link(self, *_: bytes) -> None:
+        raise asyncssh.SFTPOpUnsupported("no links")
+
+
+class Dying(Folder):
+    """As where the machine loses power while the first byte is written."""
+
+    def write(self, *_: object) -> int:
+        os._exit(1)
+
+
+KINDS = {READ_ONLY: ReadOnly, NO_LINKS: NoLinks, DYING: Dying}
+
+
 async def _serve(root: str, keys: Path, port: int, kind: type[Folder]) -> None:
     server = await asyncssh.listen(
         "127.0.0.1",
@@ -129,4 +147,5 @@ async def _serve(root: str, keys: Path, port: int, kind: type[Folder]) -> None:
 
 if __name__ == "__main__":
     root, keys, port, *options = sys.argv[1:]
-    asyncio.run(_serve(root, Path(keys), int(port), ReadOnly if READ_ONLY in options else Folder))
+    kind = KINDS[options[0]] if options else Folder
+    asyncio.run(_serve(root, Path(keys), int(port), kind))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.backup.create import (
         MARGIN_BYTES,
+        Job,
         checked_hash,
         copy_online,
         create_backup,
@@ -67,7 +68,13 @@ if TYPE_CHECKING:
         remove_backups,
         retained,
     )
-    from local_mcp_gateway.backup.objects import PIECE_BYTES, Objects, Place, StoreError
+    from local_mcp_gateway.backup.objects import (
+        PIECE_BYTES,
+        Objects,
+        Place,
+        PlaceMissing,
+        StoreError,
+    )
     from local_mcp_gateway.backup.restore import (
         Restored,
         hold_still,
@@ -93,6 +100,7 @@ else:
         ),
         create=(
             "MARGIN_BYTES",
+            "Job",
             "checked_hash",
             "copy_online",
             "create_backup",
@@ -137,7 +145,7 @@ else:
             "remove_backups",
             "retained",
         ),
-        objects=("PIECE_BYTES", "Objects", "Place", "StoreError"),
+        objects=("PIECE_BYTES", "Objects", "Place", "PlaceMissing", "StoreError"),
         restore=(
             "Restored",
             "hold_still",
@@ -161,8 +169,10 @@ __all__ = [
     "CopyRecord",
     "CopyStore",
     "DataLoss",
+    "Job",
     "Objects",
     "Place",
+    "PlaceMissing",
     "Restored",
     "Retention",
     "StoreError",

@@ -19,6 +19,10 @@ class StoreError(Exception):
         self.reason, self.hint = reason, hint
 
 
+class PlaceMissing(StoreError):
+    """The folder is not there: its disk may be disconnected."""
+
+
 class Objects(Protocol):
     """The objects of a place that is connected. Each method blocks, and raises StoreError.
 
@@ -31,6 +35,9 @@ class Objects(Protocol):
     def unfinished(self) -> Sequence[str]:
         """Return the names of what killed writes left, as far as the place shows them."""
 
+    def exists(self, name: str) -> bool:
+        """Tell whether there is an object of the name."""
+
     def read(self, name: str) -> bytes | None:
         """Return an object, or None if there is none of the name."""
 
@@ -41,7 +48,10 @@ class Objects(Protocol):
         """Write an object in place of the one of its name; whoever reads it finds either."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write an object, or return False where one of the name is there: of two writers one wins."""
+        """Write an object, or return False where one of the name is there: of two writers one wins.
+
+        Whoever reads it finds all of it or nothing, whenever its writer or the place is killed.
+        """
 
     def send(self, name: str, pieces: Iterator[bytes], about_bytes: int) -> None:
         """Write an object of about this size piece by piece; nothing is left of it after an error of any kind."""

@@ -16,7 +16,7 @@ import pytest
 from local_mcp_gateway.backup import StoreError
 from local_mcp_gateway.service.object_store import Access, SshFolder
 from local_mcp_gateway.service.object_store.sftp import LITESTREAM_ORDER, SftpPlace
-from tests.sftp import READ_ONLY, USER, Sftp, make_key
+from tests.sftp import DYING, NO_LINKS, READ_ONLY, USER, Sftp, make_key
 
 
 def access(sftp: Sftp) -> Access:
@@ -56,11 +56,32 @@ def test_what_is_written_is_read_listed_and_removed(place: SftpPlace, sftp: Sftp
     assert [file.name for file in sftp.folder.iterdir()] == ["below"]
 
 
-def test_of_two_that_create_an_object_one_wins(place: SftpPlace) -> None:
+@pytest.mark.parametrize("kind", [(), (NO_LINKS,)])
+def test_of_two_that_create_an_object_one_wins(
+    place: SftpPlace, sftp: Sftp, kind: tuple[str, ...]
+) -> None:
+    sftp.stop()
+    sftp.start(*kind)
     with place.connected() as first, place.connected() as second:
         assert first.create("a", b"one")
         assert not second.create("a", b"other")
         assert second.read("a") == b"one"
+        assert (first.sizes(), first.unfinished()) == ({"a": 3}, [])
+
+
+def test_a_server_that_dies_while_an_object_is_created_leaves_none(
+    place: SftpPlace, sftp: Sftp
+) -> None:
+    sftp.stop()
+    sftp.start(DYING)
+    with place.connected() as objects, pytest.raises(StoreError):
+        objects.create("a", b"one")
+    sftp.stop()
+    sftp.start()
+    with place.connected() as objects:
+        assert objects.read("a") is None
+        assert objects.create("a", b"one")
+        assert objects.sizes() == {"a": 3}
 
 
 def test_a_large_object_goes_up_and_down_piece_by_piece(place: SftpPlace) -> None:

@@ -124,6 +124,26 @@ def test_a_folder_that_is_not_there_or_not_written_to_is_told(
     assert shipped.run("replica", "status", env=in_sftp.env).code == Exit.NO_BACKUP
 
 
+def test_a_folder_whose_disk_is_disconnected_is_not_made_again(
+    shipped: Place, in_sftp: Replica, sftp: Sftp, tmp_path: Path
+) -> None:
+    with replicating(shipped, in_sftp, "first") as gateway:
+        wait_at_rest(shipped)
+        poll(
+            (sftp.folder / "ltx" / "9").exists
+        )  # its first whole copy is the last that it writes by itself
+        sftp.folder.rename(tmp_path / "disk")
+        failed = gateway.wait_for("replica.failed")
+        assert failed["message"].endswith("local-mcp-gateway.json is gone.")
+        add(shipped, "meanwhile")
+        assert not sftp.folder.exists()
+        (tmp_path / "disk").rename(sftp.folder)
+        gateway.wait_for("replica.started", after=gateway.events.index(failed))
+        poll(lambda: level(shipped))
+        assert gateway.stop() == 0
+    assert in_sftp.rows() == [("first",), ("meanwhile",)]
+
+
 @pytest.mark.nightly
 def test_a_folder_that_was_emptied_is_not_taken_for_ours(
     shipped: Place, in_sftp: Replica, sftp: Sftp, tmp_path: Path

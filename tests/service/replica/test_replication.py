@@ -207,7 +207,10 @@ def test_a_folder_whose_disk_is_disconnected_is_not_made_again(
 ) -> None:
     folder, disk = tmp_path / "elsewhere", tmp_path / "disk"
     with replicating(shipped, in_folder, "first") as gateway:
-        poll(lambda: level(shipped))
+        wait_at_rest(shipped)
+        poll(
+            (folder / "ltx" / "9").exists
+        )  # its first whole copy is the last that it writes by itself
         folder.rename(disk)
         failed = gateway.wait_for("replica.failed")
         assert failed["message"].endswith("local-mcp-gateway.json is gone.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from local_mcp_gateway.config import ReplicaSettings, Settings
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.service.replica import LEASE_S, ReplicaStore, Target
+from local_mcp_gateway.service.replica.store import IDENTITY
 from tests.replicas import Replica
 
 ONE, OTHER = "1" * 32, "2" * 32
@@ -68,10 +70,23 @@ def test_force_takes_it_from_any_database_that_no_gateway_replicates(
 
 def test_an_object_that_is_not_ours_is_refused(in_folder: Replica, tmp_path: Path) -> None:
     store = ReplicaStore(in_folder.target)
-    for content in ("", "[]", "{}", '{"database": 7, "until": "soon"}'):
+    for content in ("[]", "{}", '{"database": 7, "until": "soon"}'):
         (tmp_path / "elsewhere" / "local-mcp-gateway.json").write_text(content)
         with pytest.raises(ReplicaProblem, match="not what a gateway writes there"):
             store.claim(ONE, tmp_path / "a.db", used=True)
+
+
+def test_an_empty_object_names_nobody(replica: Replica, tmp_path: Path) -> None:
+    """As a crash of a store may leave it. Where a replica is next to it, somebody was named there."""
+    with replica.target.open().connected() as objects:
+        objects.write(IDENTITY, b"")
+    store = ReplicaStore(replica.target)
+    with pytest.raises(ReplicaTaken, match="that no gateway has named"):
+        store.claim(ONE, tmp_path / "a.db", used=True)
+    store.claim(ONE, tmp_path / "a.db", used=False)
+    store.renew(ONE, tmp_path / "a.db")
+    with pytest.raises(ReplicaTaken, match="another database"):
+        ReplicaStore(replica.target).claim(OTHER, tmp_path / "b.db", used=False)
 
 
 def test_what_the_store_refuses_is_told_in_its_words_on_one_line(
@@ -162,4 +177,4 @@ def test_a_folder_that_cannot_be_looked_into_is_lost(tmp_path: Path) -> None:
         folder /= "x" * min(200, 4_080 - len(str(folder)) - 1)
     folder.mkdir(parents=True)
     store = ReplicaStore(Target.of(Settings(replica=ReplicaSettings(url=f"file://{folder}"))))
-    assert store.lost_folder()
+    assert store.lost_folder(threading.Event())

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import asyncssh
 
-from local_mcp_gateway.backup import PIECE_BYTES, StoreError
+from local_mcp_gateway.backup import PIECE_BYTES, PlaceMissing, StoreError
 from local_mcp_gateway.service.object_store.places import CREATE_IT
 
 if TYPE_CHECKING:
@@ -162,12 +162,12 @@ class SftpObjects:
         self._folder, self._request_s = folder, request_s
 
     def require_folder(self) -> None:
-        """Raise StoreError unless the folder is there."""
+        """Raise PlaceMissing unless the folder is there."""
         path, host = self._folder.path, self._folder.host
         if not self._run(self._client.exists(path)):
-            raise StoreError(f"The folder {path} does not exist on {host}.", CREATE_IT)
+            raise PlaceMissing(f"The folder {path} does not exist on {host}.", CREATE_IT)
         if not self._run(self._client.isdir(path)):
-            raise StoreError(f"{path} is not a folder on {host}.", CREATE_IT)
+            raise PlaceMissing(f"{path} is not a folder on {host}.", CREATE_IT)
 
     def sizes(self) -> dict[str, int]:
         """Return the size of each object."""
@@ -184,12 +184,16 @@ class SftpObjects:
         names = self._run(self._client.listdir(self._folder.path))
         return [str(name) for name in names if str(name).endswith(UNFINISHED)]
 
+    def exists(self, name: str) -> bool:
+        """Tell whether there is an object of the name; one question to the server."""
+        return self._run(self._client.exists(self._path(name)))
+
     def read(self, name: str) -> bytes | None:
         """Return an object, or None."""
         try:
             return b"".join(self.pieces(name))
         except StoreError:
-            if self._run(self._client.exists(self._path(name))):
+            if self.exists(name):
                 raise
             return None
 
@@ -205,41 +209,48 @@ class SftpObjects:
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file under another name, which then replaces the one of its name."""
-        part = f"{name}.{token_hex(4)}{UNFINISHED}"
-        self._write(part, iter([content]), "wb")
-        try:
-            self._run(self._client.posix_rename(self._path(part), self._path(name)))
-        except StoreError:
-            self._try_delete(part)
-            raise
+        with self._written(name, content) as part:
+            self._run(self._client.posix_rename(part, self._path(name)))
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file that only one client can open (O_EXCL)."""
-        try:
-            self._write(name, iter([content]), "xb")
-        except FileExistsError:
-            return False
-        return True
+        """Write a file under another name, and link it to its own, which replaces none.
+
+        Where a server has no links it is renamed in the way of SFTP 3, which replaces none either.
+        """
+        with self._written(name, content) as part:
+            for give_name in (self._client.link, self._client.rename):
+                try:
+                    self._run(give_name(part, self._path(name)))
+                except StoreError as error:
+                    if self.exists(name):
+                        return False
+                    problem = error
+                else:
+                    return True
+            raise problem
 
     def send(self, name: str, pieces: Iterator[bytes], about_bytes: int) -> None:
         """Write a file piece by piece."""
         del about_bytes
-        self._write(name, pieces, "wb")
+        self._write(name, pieces)
 
     def delete(self, name: str) -> None:
         """Remove a file, if it is there."""
-        path = self._path(name)
-        if self._run(self._client.exists(path)):
-            self._run(self._client.remove(path))
+        if self.exists(name):
+            self._run(self._client.remove(self._path(name)))
 
-    def _write(self, name: str, pieces: Iterator[bytes], mode: str) -> None:
-        path = self._path(name)
+    @contextmanager
+    def _written(self, name: str, content: bytes) -> Iterator[str]:
+        """Yield the path of a whole file that the block gives its name; what is left of it is removed."""
+        part = f"{name}.{token_hex(4)}{UNFINISHED}"
+        self._write(part, iter([content]))
         try:
-            file = self._run(self._client.open(path, mode))
-        except StoreError:
-            if mode == "xb" and self._run(self._client.exists(path)):
-                raise FileExistsError(name) from None
-            raise
+            yield self._path(part)
+        finally:
+            self._try_delete(part)
+
+    def _write(self, name: str, pieces: Iterator[bytes]) -> None:
+        file = self._run(self._client.open(self._path(name), "wb"))
         try:
             for piece in pieces:
                 self._run(file.write(piece))

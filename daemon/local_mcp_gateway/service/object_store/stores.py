@@ -83,6 +83,15 @@ class ObstorePlace:
             files = self._path.iterdir() if self._path else ()
             return [file.name for file in files if re.search(r"#\d+$", file.name)]
 
+    def exists(self, name: str) -> bool:
+        """Tell whether there is an object of the name."""
+        with _explained():
+            try:
+                obstore.head(self.store, name)
+            except (NotFoundError, FileNotFoundError):
+                return False
+        return True
+
     def read(self, name: str) -> bytes | None:
         """Return an object, or None."""
         with _explained():

@@ -151,6 +151,8 @@ class Litestream:
         self._handle: int
         """The process, for signals: those of asyncio may take its exit code from the watcher that waits for it."""
         self.last_error = ""
+        self.gives_up = False
+        """Whether its end does not wait for another last sync: the one before sent not everything in time."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Litestream]:
@@ -181,10 +183,11 @@ class Litestream:
         _write_private(self._file, _configuration(self._database, self._target, self._socket.name))
 
     async def _end(self) -> None:
-        self._signal(signal.SIGTERM)
-        with anyio.move_on_after(STOP_S + 2):
-            await self._process.wait()
-            return
+        if not self.gives_up:
+            self._signal(signal.SIGTERM)
+            with anyio.move_on_after(STOP_S + 2):
+                await self._process.wait()
+                return
         self.kill()
         await self._process.wait()
 

@@ -8,18 +8,19 @@ where this process itself replaces the file; and where somebody else does, it is
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from local_mcp_gateway.backup import require_free, unhurried, unsent_folder
+from local_mcp_gateway.backup import Job, require_free, unhurried, unsent_folder
 from local_mcp_gateway.database import Run, database_bytes
 from local_mcp_gateway.errors import GatewayError, Interrupted
 from local_mcp_gateway.formats import iso
@@ -32,7 +33,7 @@ from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Targe
 from local_mcp_gateway.service.runtime_paths import runtime_folder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
     from local_mcp_gateway.config import Settings
@@ -49,10 +50,12 @@ CLOCK_STEP_NS: Final = 50_000_000
 BEHIND_S: Final = 10.0
 """Lag that is reported."""
 LAST_SYNC_S: Final = 3.0
-"""Longest wait, at a stop, for what is not sent yet; and for the store, to end the lease."""
+"""Longest wait, at a stop, for what is not sent yet."""
 LOOK_BACK_S: Final = 3600.0
 """Interval of asking how far back the replica goes."""
 BACKOFF_S: Final = (1.0, 60.0)
+
+Result = TypeVar("Result")
 
 
 class Replication:
@@ -264,22 +267,34 @@ class Replication:
 
     async def _watch_folder(self, litestream: Litestream) -> None:
         """End Litestream where the folder of the replica is gone, with its disk perhaps: it would make it again."""
-        assert self._store is not None, "the lease was taken"
-        while self._store.in_folder:
-            lost = self._store.lost_folder
-            if await anyio.to_thread.run_sync(lost, abandon_on_cancel=True):
-                litestream.kill()
-                raise self._store.gone()
-            await anyio.sleep(EVERY_S)
+        store, loop = self._store, asyncio.get_running_loop()
+        assert store is not None, "the lease was taken"
+        if not store.on_disk:
+            return
+        seen, stop = asyncio.Event(), threading.Event()
+
+        def look() -> bool:
+            try:
+                return store.lost_folder(stop)
+            finally:
+                with suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(seen.set)
+
+        looking = Job(look)
+        try:
+            await seen.wait()
+        finally:
+            stop.set()
+        if looking.outcome():
+            litestream.kill()
+            raise store.gone()
 
     async def _look_back(self) -> None:
         """Ask for the oldest moment that can come back: soon after the first is there, then every hour."""
         while True:
             await anyio.sleep(LEASE_S / 3 if self._oldest is None else LOOK_BACK_S)
             with suppress(GatewayError):
-                there = await anyio.to_thread.run_sync(
-                    moments, self._target, abandon_on_cancel=True
-                )
+                there = await self._ask(partial(moments, self._target))
                 self._oldest = there.oldest if there else None
 
     def _log(self) -> tuple[int, ...] | None:
@@ -332,10 +347,8 @@ class Replication:
         """Renew the lease; a store that does not answer is no reason to stop, another holder is."""
         assert self._store is not None, "the lease was taken"
         try:
-            self._checked_at = await anyio.to_thread.run_sync(
-                partial(self._store.renew, self._identity, self._database, checked_at),
-                abandon_on_cancel=True,
-            )
+            renew = partial(self._store.renew, self._identity, self._database, checked_at)
+            self._checked_at = await self._ask(renew)
             self._renewed_at = now
         except GatewayError as error:
             if error.code == "replica_taken":
@@ -348,6 +361,7 @@ class Replication:
             return
         progress = await running.sync(LAST_SYNC_S)
         level = progress is not None and progress.level
+        running.gives_up = not level
         self._emit(
             "replica.stopped" if level else "replica.left_behind",
             transaction=progress.replicated if progress else None,
@@ -359,7 +373,10 @@ class Replication:
         store = self._store
         if store is None:
             return
-        with suppress(GatewayError), anyio.move_on_after(LAST_SYNC_S):
-            await anyio.to_thread.run_sync(
-                store.release, self._identity, self._database, abandon_on_cancel=True
-            )
+        with suppress(GatewayError):  # of which one is that it took too long
+            await self._ask(partial(store.release, self._identity, self._database))
+
+    async def _ask(self, work: Callable[[], Result]) -> Result:
+        """Ask the store in a thread that neither a stop nor the end of the process waits for, but two seconds."""
+        run = Run(stop=self._stop)
+        return await anyio.to_thread.run_sync(unhurried, work, run, abandon_on_cancel=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.backup import StoreError
+from local_mcp_gateway.backup import PlaceMissing, StoreError
 from local_mcp_gateway.errors import ConfigProblem, ReplicaProblem, ReplicaTaken
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.service.object_store import (
@@ -32,6 +32,7 @@ from local_mcp_gateway.service.object_store import (
 from local_mcp_gateway.service.secrets import BucketKeys
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping
 
     from local_mcp_gateway.backup import Place
@@ -41,6 +42,10 @@ IDENTITY: Final = "local-mcp-gateway.json"
 LEASE_S: Final = 60.0
 """How long a lease counts after it was last renewed."""
 REQUEST_S: Final = 10
+LOOK_S: Final = 1.0
+"""Interval of looking whether the folder of a replica is there."""
+AWAY_S: Final = 5.0
+"""The same, while its server is not."""
 INSTALL: Final = "`pip install 'local-mcp-gateway[replica]'`, or leave replica.url empty."
 SETTING: Final = "replica.url"
 
@@ -146,21 +151,21 @@ class ReplicaStore:
         """Store the arguments. `seen`: marks of others, and when they were first read, by `time.monotonic`."""
         self.target = target
         self._seen = {} if seen is None else seen
-        self._place, self._folder = target.open(), target.folder
+        self._place = target.open()
         self._written: set[str] = set()
         """Marks of what this gateway wrote, one of which is in the object: the last, and any that failed perhaps."""
 
     def read(self, *, trusting: bool = False) -> dict[str, Any] | None:
         """Return who the replica belongs to, or None; raises ReplicaProblem.
 
-        `trusting`: an object that is not a gateway's counts as none.
+        An empty object names nobody. `trusting`: any that is not a gateway's counts as none.
         """
         try:
             with self._place.connected() as objects:
                 content = objects.read(IDENTITY)
         except StoreError as error:
             raise self.target.unusable(error) from None
-        if content is None:
+        if not content:
             return None
         try:
             found: dict[str, Any] = json.loads(content)
@@ -226,23 +231,28 @@ class ReplicaStore:
         return kept.get("checked_at")
 
     @property
-    def in_folder(self) -> bool:
-        """Tell whether the replica is in a folder of this machine."""
-        return self._folder is not None
-
-    @property
     def on_disk(self) -> bool:
         """Tell whether the replica is in a folder, here or on a server, whose disk can be disconnected."""
         return not isinstance(self.target.place, Bucket)
 
-    def lost_folder(self) -> bool:
-        """Tell whether the object cannot be found in its folder, which Litestream would make again."""
-        if self._folder is None:
-            return False
-        try:
-            (self._folder / IDENTITY).stat()
-        except OSError:  # of any kind: the server of a mount may not be reached
-            return True
+    def lost_folder(self, stop: threading.Event) -> bool:
+        """Look until the object is not in its folder, which Litestream would make again; False at a stop.
+
+        A server is looked at over one connection; while it is away it takes nothing from Litestream either.
+        """
+        while not stop.is_set():
+            try:
+                with self._place.connected() as objects:
+                    while objects.exists(IDENTITY):
+                        if stop.wait(LOOK_S):
+                            return False
+                    return True
+            except PlaceMissing:
+                return True
+            except StoreError:
+                if self.target.folder is not None:  # as where the server of a mount is not reached
+                    return True
+            stop.wait(AWAY_S)
         return False
 
     def gone(self) -> ReplicaTaken:
@@ -314,20 +324,24 @@ class ReplicaStore:
         }
         if self._put(content, new=new):
             self._written = {mark}
-        else:  # another gateway was quicker
+        else:  # another gateway may be quicker
             self.claim(database, path, used=True)
 
     def _put(self, content: Mapping[str, object], *, new: bool = False) -> bool:
-        """Write the object; return False where it is to be `new` and is there already."""
+        """Write the object; return False where it is to be `new` and was there already.
+
+        An empty one is written over, as a crash of the store may leave it: whoever is in it afterwards has won.
+        """
         text = json.dumps(content, indent=2).encode()
         try:
             with self._place.connected() as objects:
-                if new:
-                    return objects.create(IDENTITY, text)
-                objects.write(IDENTITY, text)
+                if new and objects.create(IDENTITY, text):
+                    return True
+                if not new or not objects.read(IDENTITY):
+                    objects.write(IDENTITY, text)
         except StoreError as error:
             raise self.target.unusable(error) from None
-        return True
+        return not new
 
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
