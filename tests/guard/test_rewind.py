@@ -22,9 +22,9 @@ from local_mcp_gateway.guard import (
     find_divergence,
     guarded,
 )
-from local_mcp_gateway.guard.guard import make_plan
-from local_mcp_gateway.guard.rewind import make_plan_in_dev, restore_points, rewind_database
+from local_mcp_gateway.guard.rewind import restore_points, rewind_database
 from local_mcp_gateway.migrate.ledger import Ledger
+from local_mcp_gateway.service.options import planner
 from tests.harness import Place
 
 USERS = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"
@@ -47,9 +47,12 @@ class Told:
 
 def start(place: Place, told: Told | None = None, *, dev: bool = True) -> GuardReport:
     policy = GuardPolicy(journal_new_files=dev)
-    planner = make_plan_in_dev if dev else make_plan
     with guarded(
-        place.database, place.folder.path, policy=policy, planner=planner, emit=told or Told()
+        place.database,
+        place.folder.path,
+        policy=policy,
+        planner=planner(dev=dev),
+        emit=told or Told(),
     ) as report:
         return report
 
@@ -200,7 +203,7 @@ def test_an_edit_whose_loss_is_not_accepted_takes_nothing_back(worked: Place) ->
     policy = GuardPolicy(journal_new_files=True, destructive="refuse")
     with (
         pytest.raises(HazardRefused, match="0001_notes is not accepted"),
-        guarded(worked.database, worked.folder.path, policy=policy, planner=make_plan_in_dev),
+        guarded(worked.database, worked.folder.path, policy=policy, planner=planner(dev=True)),
     ):
         pass
     assert worked.content() == before

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.rewind import (
         drop_newest,
         find_divergence,
-        make_plan_in_dev,
+        rewind_at_start,
         rewind_to_folder,
     )
 else:
@@ -58,7 +58,7 @@ else:
         down=("go_back", "plan_down"),
         guard=("guarded", "hot_apply", "make_plan"),
         rehearse=("DryRun", "TableRows", "dry_run_on_copy", "refusal"),
-        rewind=("drop_newest", "find_divergence", "make_plan_in_dev", "rewind_to_folder"),
+        rewind=("drop_newest", "find_divergence", "rewind_at_start", "rewind_to_folder"),
     )
 
 __all__ = [
@@ -80,7 +80,6 @@ __all__ = [
     "identify",
     "identify_guarded",
     "make_plan",
-    "make_plan_in_dev",
     "plan_down",
     "rebuild_indexes",
     "refusal",
@@ -88,6 +87,7 @@ __all__ = [
     "reset_guarded",
     "restore_guarded",
     "restore_held",
+    "rewind_at_start",
     "rewind_to_folder",
     "seed_guarded",
     "take_over_guarded",

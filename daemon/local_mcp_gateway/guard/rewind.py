@@ -62,7 +62,6 @@ from local_mcp_gateway.errors import (
     BackupDamaged,
     BackupFailed,
     GatewayError,
-    HistoryRefused,
     MigrationApplied,
 )
 from local_mcp_gateway.guard.commands import back_up_now
@@ -107,26 +106,6 @@ class Rewound:
             if self.backup
             else None,
         }
-
-
-def make_plan_in_dev(context: GuardContext, *, fresh: bool) -> Plan:
-    """Make the plan of a start or a save in dev mode, after a rewind if one is needed.
-
-    A start rewinds here; a save does it separately, since its connections have to be closed first. A
-    file that was applied and whose journal entry is gone, as after a stash, gets it back.
-    """
-    done: tuple[Step, ...] = ()
-    try:
-        plan = make_plan(context, fresh=fresh)
-    except HistoryRefused:
-        rewound = None if context.serving or fresh else _rewind_at_start(context)
-        if rewound is None:
-            raise
-        done = rewound.steps
-        plan = make_plan(context, fresh=fresh)
-    if plan.journal_applied():
-        plan = make_plan(context, fresh=fresh)
-    return plan._replace(done=done)
 
 
 def find_divergence(context: GuardContext, *, at_start: bool) -> Divergence | None:
@@ -175,7 +154,7 @@ def _replace(context: GuardContext, divergence: Divergence) -> Rewound:
     raise AssertionError("an empty database is always a restore point")
 
 
-def _rewind_at_start(context: GuardContext) -> Rewound | None:
+def rewind_at_start(context: GuardContext) -> Rewound | None:
     """Rewind before anything is served, and report it; None when the refusal stands."""
     divergence = find_divergence(context, at_start=True)
     if divergence is None:

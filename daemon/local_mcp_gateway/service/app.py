@@ -319,12 +319,12 @@ class RunningService:
             applied: tuple[str, ...] = ()
             try:
                 await self._read_certificate()
-                async with report_progress(self._status, self.notifier, self.emit):
+                async with report_progress(self._status, self.notifier, self.emit) as emit:
                     outcome = await reload(
                         self.plan,
                         self.settings,
                         self.database,
-                        self.emit,
+                        emit,
                         self._status.shared_with(progress),
                         stop,
                         self._replicate if self.replica else None,

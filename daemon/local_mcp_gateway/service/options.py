@@ -17,7 +17,12 @@ from local_mcp_gateway.backup import Retention, list_asides, side_files, unsent_
 from local_mcp_gateway.bundled import bundled, installed_version
 from local_mcp_gateway.config import list_keys
 from local_mcp_gateway.database import columns_of, reading
-from local_mcp_gateway.errors import ConfigProblem, MigrationsFolderProblem, ProgramReplaced
+from local_mcp_gateway.errors import (
+    ConfigProblem,
+    HistoryRefused,
+    MigrationsFolderProblem,
+    ProgramReplaced,
+)
 from local_mcp_gateway.guard import GuardPolicy, make_plan
 from local_mcp_gateway.log import rotated
 from local_mcp_gateway.service.object_store import place_of
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway import GatewayOptions
     from local_mcp_gateway.guard import GuardContext, Planner
     from local_mcp_gateway.log import Emit
-    from local_mcp_gateway.migrate import Plan
+    from local_mcp_gateway.migrate import Plan, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +133,31 @@ def register_sql(settings: Settings, connection: Connection) -> None:
 
 def planner(*, dev: bool) -> Planner:
     """Return the planner of a guarded run; in dev mode it first rewinds what the folder no longer contains."""
-    if not dev:
-        return make_plan
-    from local_mcp_gateway.guard import make_plan_in_dev
+    return _make_plan_in_dev if dev else make_plan
 
-    return make_plan_in_dev
+
+def _make_plan_in_dev(context: GuardContext, *, fresh: bool) -> Plan:
+    """Make the plan of a start or a save in dev mode, after a rewind if one is needed.
+
+    A start rewinds here; a save does it separately, since its connections have to be closed first. A
+    file that was applied and whose journal entry is gone, as after a stash, gets it back.
+    """
+    done: tuple[Step, ...] = ()
+    try:
+        plan = make_plan(context, fresh=fresh)
+    except HistoryRefused:
+        if context.serving or fresh:
+            raise
+        from local_mcp_gateway.guard import rewind_at_start  # most starts need none
+
+        rewound = rewind_at_start(context)
+        if rewound is None:
+            raise
+        done = rewound.steps
+        plan = make_plan(context, fresh=fresh)
+    if plan.journal_applied():
+        plan = make_plan(context, fresh=fresh)
+    return plan._replace(done=done)
 
 
 def gateway_options(settings: Settings) -> GatewayOptions:
@@ -193,6 +218,14 @@ def require_gateway_tables(connection: Connection, migrations: Path) -> None:
             f" tables as this program, {__version__}, needs them ({', '.join(missing)}).",
             hint="Leave --migrations out for the gateway; `db migrate` guards any other database.",
         )
+
+
+def touches_gateway_tables(step: Step) -> bool:
+    """Return whether a migration may have changed the gateway's own tables: itself, or by a trigger or an action."""
+    if step.written is None:
+        return True  # nobody watched
+    texts = "\n".join(step.texts).lower()
+    return any(table in texts or table in step.written for table in COLUMNS)
 
 
 def check_gateway_tables(database: Path, migrations: Path) -> None:

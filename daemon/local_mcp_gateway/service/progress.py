@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from local_mcp_gateway.database import describe_progress
+from local_mcp_gateway.log import tee
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,11 +114,14 @@ async def _report(status: StatusLine, notifier: Notifier, emit: Emit) -> None:
 @asynccontextmanager
 async def report_progress(
     status: StatusLine, notifier: Notifier, emit: Emit
-) -> AsyncIterator[None]:
-    """Report progress while the block runs; its exceptions come out in an exception group."""
+) -> AsyncIterator[Emit]:
+    """Report progress while the block runs, which reports its events to what this yields.
+
+    The block's exceptions come out in an exception group.
+    """
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_report, status, notifier, emit)
         try:
-            yield
+            yield tee(emit, status)
         finally:
             tasks.cancel_scope.cancel()

@@ -63,7 +63,7 @@ def serve(serving: ServeOptions, log: Log) -> Exit:
         )
         outputs.insert(0, BackgroundWriter(file))
     # Files come before stderr: what a person has seen is in the file.
-    emit = tee(StartRecord(settings.database_path), *outputs, status)
+    emit = tee(StartRecord(settings.database_path), *outputs)
     with Signals() as signals, bounded_thread_starts() as lift_bound:
 
         def started() -> None:
@@ -92,7 +92,7 @@ async def run(
 
     signals.attach()
     settings = serving.settings
-    emit(
+    tee(emit, status)(
         "service.starting",
         version=__version__,
         pid=os.getpid(),
@@ -179,17 +179,17 @@ async def _guarding(
 
     settings = serving.settings
     prepare_data_folder(settings)
-    guard = guarded(
-        settings.database_path,
-        settings.migrations_folder,
-        policy=_policy(serving),
-        planner=planner(dev=serving.dev),
-        lock_timeout_s=serving.lock_timeout_s,
-        emit=emit,
-        progress=status.progress,
-        stop=signals.stop,
-    )
-    async with report_progress(status, notifier, emit):
+    async with report_progress(status, notifier, emit) as told:
+        guard = guarded(
+            settings.database_path,
+            settings.migrations_folder,
+            policy=_policy(serving),
+            planner=planner(dev=serving.dev),
+            lock_timeout_s=serving.lock_timeout_s,
+            emit=told,
+            progress=status.progress,
+            stop=signals.stop,
+        )
         report = await anyio.to_thread.run_sync(guard.__enter__)
     try:
         yield report

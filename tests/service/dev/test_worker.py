@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import socket
 import sqlite3
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -155,6 +159,67 @@ def applied(gateway: GatewayProcess, tag: str, times: int = 1) -> None:
 def count(gateway: GatewayProcess, tag: str) -> int:
     told = [event for event in gateway.events if event["event"] == "migration.hot_applied"]
     return sum(event["tag"] == tag for event in told)
+
+
+ADD = "INSERT INTO profiles (id, name, description, created_at, updated_at) VALUES"
+NOTED = f"""CREATE TABLE notes (body TEXT);
+CREATE TRIGGER noted AFTER INSERT ON notes BEGIN {ADD} ('s', new.body, NULL, 0, 0); END;"""
+SWAPPED = """ALTER TABLE profiles RENAME COLUMN name TO first;
+ALTER TABLE profiles RENAME COLUMN description TO name;
+ALTER TABLE profiles RENAME COLUMN first TO description;"""
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        pytest.param((f"{ADD} ('s', 'saved', NULL, 0, 0);",), id="itself"),
+        pytest.param((NOTED, "INSERT INTO notes VALUES ('saved');"), id="by a trigger"),
+        pytest.param((f"{ADD} ('s', 'old', 'saved', 0, 0);", SWAPPED), id="by its definition"),
+    ],
+)
+def test_a_save_that_changes_profiles_is_served_at_once(
+    dev: tuple[Place, GatewayProcess], texts: tuple[str, ...]
+) -> None:
+    place, gateway = dev
+    for number, text in enumerate((*texts, ONE)):
+        place.folder.write(f"02{number:02d}_save", text)
+        applied(gateway, f"02{number:02d}_save")  # what the save before it changed is served by now
+    assert profiles(gateway) == ["saved"]
+
+
+def test_a_save_that_changes_nothing_of_the_gateways_reads_nothing_again(
+    dev: tuple[Place, GatewayProcess],
+) -> None:
+    place, gateway = dev
+    place.write(f"{ADD} ('o', 'another-program', NULL, 0, 0)")
+    for tag in ("0104_one", "0105_two"):
+        place.folder.write(tag, f"CREATE TABLE made_by_{tag} (id INTEGER PRIMARY KEY);")
+        applied(gateway, tag)
+    assert profiles(gateway) == []
+    assert place.run("reload").code == 0
+    assert profiles(gateway) == ["another-program"]
+
+
+def profiles(gateway: GatewayProcess) -> list[str]:
+    """Return the profiles that are served."""
+    with urllib.request.urlopen(f"{gateway.url}/health/ready") as answer:
+        found: list[str] = json.load(answer)["profiles"]
+    return found
+
+
+def test_a_save_leaves_the_status_line_of_systemd_as_it_is(shipped: Place) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(shipped.root / "notify"))
+        manager.settimeout(60)
+        environment = {"NOTIFY_SOCKET": str(shipped.root / "notify"), "LMG_DEV__RELOAD": "false"}
+        with shipped.serve("--dev", env=environment) as gateway:
+            while "READY=1" not in manager.recv(4096).decode():
+                pass
+            shipped.folder.write("0104_one", ONE)
+            applied(gateway, "0104_one")
+            gateway.signal(signal.SIGTERM)
+            assert "STOPPING=1" in manager.recv(4096).decode()
+            assert gateway.wait() == 0
 
 
 def test_an_edited_first_migration_is_followed_and_the_servers_are_kept(

@@ -32,7 +32,12 @@ from local_mcp_gateway.service.file_watcher import (
     folder_state,
     wait_until_stable,
 )
-from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
+from local_mcp_gateway.service.options import (
+    check_gateway_tables,
+    gateway_policy,
+    planner,
+    touches_gateway_tables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -146,7 +151,7 @@ class HotApply:
             self._emit("migration.hot_applied", **fields)
         if recovered and not done.steps:
             self._emit("dev.recovered")
-        if done.steps or done.rewound or recovered:
+        if done.rewound or recovered or any(map(touches_gateway_tables, done.steps)):
             await self._read_again()
         return meanwhile
 
