@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.errors import (
+    ForbiddenStatement,
     HistoryRefused,
     MigrationFailed,
     NoWayBack,
@@ -14,7 +15,7 @@ from local_mcp_gateway.errors import (
     VerificationFailed,
 )
 from local_mcp_gateway.guard import guarded
-from local_mcp_gateway.guard.context import GuardContext
+from local_mcp_gateway.guard.context import GuardContext, GuardPolicy
 from local_mcp_gateway.guard.down import go_back
 from tests.harness import Place
 
@@ -96,6 +97,23 @@ def test_a_way_back_that_fails_changes_nothing_and_names_the_file(three: Place) 
     with pytest.raises(MigrationFailed, match=r"0001_b.down.sql, line 2, statement 2"):
         back(three, steps=2)
     assert three.content() == before
+
+
+@pytest.mark.parametrize(
+    "pragma", ["page_size = 8192", "auto_vacuum = FULL", "journal_mode = DELETE"]
+)
+def test_another_form_of_the_file_is_refused_in_the_rehearsal_of_a_way_back(
+    three: Place, pragma: str
+) -> None:
+    down = three.folder.path / "0002_c.down.sql"
+    down.write_text(f"SELECT noted(); PRAGMA {pragma}; ALTER TABLE a DROP COLUMN y;")
+    runs: list[int] = []
+    policy = GuardPolicy(functions={"noted": lambda: runs.append(1)})
+    with pytest.raises(
+        ForbiddenStatement, match=r"0002_c\.down\.sql.*no effect inside a transaction"
+    ):
+        go_back(GuardContext(three.database, three.folder.path, policy), steps=1, to=None)
+    assert len(runs) == 1
 
 
 def test_a_way_back_that_leads_elsewhere_is_refused(three: Place) -> None:

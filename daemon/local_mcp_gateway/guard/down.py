@@ -13,6 +13,7 @@ from local_mcp_gateway.database import (
     begin,
     commit,
     kept_file,
+    kept_journal_mode,
     open_scratch,
     reading,
     translated_errors,
@@ -86,10 +87,12 @@ def go_back(
             backup = transaction.back_up(
                 before=f"down-{newest}", applied=applied, replicated=replicated
             )
-            with scratch_copy(backup) as copy, closing(open_scratch(copy)) as scratch:
-                context.policy.prepare(scratch)
-                begin(scratch)
-                _revert(context, plan, scratch, backup)
+            with scratch_copy(backup) as copy:
+                journal_mode = kept_journal_mode(copy)
+                with closing(open_scratch(copy)) as scratch:
+                    context.policy.prepare(scratch)
+                    begin(scratch)
+                    _revert(context, plan, scratch, backup, journal_mode=journal_mode)
             context.checkpoint()
             reverted = _revert(context, plan, live, backup)
             transaction.commit()
@@ -127,12 +130,17 @@ def go_back_on_copy(context: GuardContext, divergence: Divergence) -> None:
 
 
 def _revert(
-    context: GuardContext, plan: DownPlan, connection: Connection, backup: Backup | None
+    context: GuardContext,
+    plan: DownPlan,
+    connection: Connection,
+    backup: Backup | None,
+    journal_mode: str | None = None,
 ) -> tuple[Step, ...]:
     return plan.revert(
         context.ledger(connection),
         backup=backup.name if backup else None,
         options=context.policy,
+        journal_mode=journal_mode,
         run=context,
     )
 

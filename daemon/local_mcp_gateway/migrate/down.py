@@ -20,7 +20,7 @@ from local_mcp_gateway.errors import (
     UsageProblem,
     VerificationFailed,
 )
-from local_mcp_gateway.migrate.apply import run_and_compare, supervised
+from local_mcp_gateway.migrate.apply import Observer, run_and_compare, supervised
 from local_mcp_gateway.migrate.batch import watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
@@ -186,12 +186,13 @@ class DownPlan:
         *,
         backup: str | None = None,
         options: MigrationOptions = DEFAULT_OPTIONS,
+        journal_mode: str | None = None,
         run: Run = UNWATCHED,
     ) -> tuple[Step, ...]:
         """Run the down files, remove the migrations from the ledger, and verify the result.
 
-        Inside the caller's transaction. Raises what applying a migration raises, naming the `.down.sql`
-        file.
+        Inside the caller's transaction. `journal_mode`: of the database, if this is a copy of it. Raises
+        what applying a migration raises, naming the `.down.sql` file.
         """
         connection = ledger.connection
         before = count_rows(connection)
@@ -200,7 +201,9 @@ class DownPlan:
         rebuilds.accepts = {
             word for one in self.reversals for word in parse(one.sql).directives.accept
         }
-        with supervised(connection, run, rebuilds=rebuilds) as session:
+        observer = Observer()
+        observer.journal_mode = journal_mode or observer.journal_mode
+        with supervised(connection, run, observer, rebuilds) as session:
             steps = tuple(
                 run_and_compare(session, one.migration, down=one.sql) for one in self.reversals
             )
