@@ -215,11 +215,11 @@ async def _flood(url: str, name: str) -> None:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), over.set)
     unread = socket.create_server(("127.0.0.1", 0), backlog=SENDERS)
-    port = unread.getsockname()[1] if name == "elsewhere" else urlsplit(url).port
+    port = unread.getsockname()[1] if name == "elsewhere" else urlsplit(url).port or 0
 
     async def connect(*, patient: bool) -> _Sender:
-        address = ("127.0.0.1", port)
-        _, sender = await loop.create_connection(lambda: _Sender(patient=patient), *address)
+        begun = loop.create_connection(lambda: _Sender(patient=patient), "127.0.0.1", port)
+        _, sender = await begun
         return sender
 
     async def open_new_ones() -> None:

@@ -37,6 +37,8 @@ WRITTEN = {
     "the password of a URL": "password-Rn1sD5zHm9",
     "the query of a URL": "query-Ey7bQ2gKt4",
     "the password of a proxy": "proxy-Ow6vJ9xMc3",
+    "the password of a setting": "setting-Pf8nC3wZk6",
+    "the query of a setting": "asked-Lb4mS9tGv2",
 }
 """What is part of a command line or URL: it is stored as it is written."""
 PLANTED = {**SEALED, **WRITTEN}
@@ -115,6 +117,18 @@ def plant(place: Place, issuer: Issuer) -> None:
     ran(place, *far, "--client-secret", env=secret)
 
 
+def settings() -> dict[str, str]:
+    """Return each setting that is a URL, with all that a URL may have."""
+    password, query = WRITTEN["the password of a setting"], WRITTEN["the query of a setting"]
+    url = f"https://me:{password}@127.0.0.1:9"
+    return {
+        "replica.endpoint": url,
+        "backup.copy_endpoint": url,
+        "upstream.client_metadata_url": f"{url}/x?key={query}",
+        "upstream.registry_url": f"{url}/x?key={query}",
+    }
+
+
 READING = [
     *(["server", "show", name] for name in ("near", "gone", "bare", "behind", "far")),
     *(["server", "test", name] for name in ("near", "gone", "bare", "behind", "far")),
@@ -124,6 +138,11 @@ READING = [
     ["tools"],
     ["doctor"],
     ["config", "show"],
+    ["config", "check"],
+    *(["config", "set", key, value] for key, value in settings().items()),
+    ["config", "show"],
+    ["audit"],
+    ["token", "list"],
     ["logs"],
     ["startup"],
     ["db", "status"],
@@ -143,6 +162,7 @@ FAILING = [
     ["server", "add", "near", "--", "true"],
     ["server", "edit", "gone", "--url", "ftp://x:${PLANTED}@y"],
     ["call", "no-such-tool"],
+    ["server", "import", "io.github.someone/server", "--yes"],
 ]
 
 
@@ -189,7 +209,8 @@ def walk_files(place: Place, searched: Searched) -> None:
     for path in (*place.home.rglob("*"), *place.database.parent.rglob("*")):
         if path.is_file() and path != key_file(place):
             is_database = ".db" in path.suffixes or path.name.endswith(("-wal", "-shm"))
-            only = stored if is_database and path.suffix != ".json" else ()
+            as_written = (is_database and path.suffix != ".json") or path.name == "gateway.toml"
+            only = stored if as_written else ()
             searched.look(str(path.relative_to(place.root)), path.read_bytes(), only=only)
 
 

@@ -40,12 +40,12 @@ def config() -> None:
 @ui.as_json_option
 @click.pass_obj
 def show(invocation: Invocation, *, changed: bool, dev: bool, as_json: bool) -> int:
-    """Show every setting with its value and source."""
+    """Show every setting with its value and source; a password in a URL is not shown."""
     settings = replace(invocation, dev=dev).settings
     rows = [
         {
             "key": key.path,
-            "value": getattr(getattr(settings, key.section), key.name),
+            "value": _shown(getattr(getattr(settings, key.section), key.name)),
             "default": key.default,
             "from": settings.origins.get(key.path, "default"),
             "environment": key.environment,
@@ -94,7 +94,7 @@ def set_(invocation: Invocation, *, key: str, value: str, as_json: bool) -> int:
     KEY is SECTION.NAME. A list is written with commas: `config set gateway.allowed_hosts a.lan,b.lan`. A
     value that cannot be used is refused, and the file stays as it was.
     """
-    file = write_setting(invocation, key, value)
+    file, value = write_setting(invocation, key, value), _shown(value)
     stronger = overriding(invocation, key)
     restart = next(known.restart for known in list_keys() if known.path == key)
     if as_json:
@@ -204,3 +204,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> Any:
+    """Return a setting as it is shown: without what is secret in a URL, or looks like it."""
+    from local_mcp_gateway.log import redact_text, redact_url  # --help does not pay for it
+
+    if isinstance(value, str):
+        return redact_url(value) if "://" in value else redact_text(value)
+    return value

@@ -53,8 +53,15 @@ class Invocation:
 
     @cached_property
     def settings(self) -> Settings:
-        """Read the settings; raises ConfigProblem."""
-        return load_settings(self.config_file, dev=self.dev, options=self.options)
+        """Read the settings; raises ConfigProblem. What is secret in a URL of theirs is not told from then on."""
+        settings = load_settings(self.config_file, dev=self.dev, options=self.options)
+        for key in settings.origins:
+            value: object = reduce(getattr, key.split("."), settings)
+            if isinstance(value, str) and "://" in value:
+                from local_mcp_gateway.log import learn, secrets_in_url  # few settings are URLs
+
+                learn(secrets_in_url(value))
+        return settings
 
     @cached_property
     def database(self) -> Path:

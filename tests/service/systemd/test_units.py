@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from local_mcp_gateway.service.secrets.keyring import make_key_file, read_key_file
+from tests import needs
 from tests.harness import REPOSITORY
 from tests.service.machine import COMMAND, REASON, UNIT, Installed
 
@@ -370,6 +371,24 @@ def test_the_hardening_takes_effect_and_upstream_servers_still_run(installed: In
     installed.run("server", "add", "bad", "--no-test", "--", sys.executable, "-c", probe)
     assert installed.run("server", "test", "bad", check=False).code == 1
     assert not Path("/etc/by-the-gateway").exists()
+
+
+def test_a_sandbox_is_made_under_the_hardening(installed: Installed) -> None:
+    needs.sandbox()
+    inside, outside = installed.home / ".cache" / "in", installed.home / ".cache" / "out"
+    inside.mkdir(parents=True)  # where the unit itself may write
+    installed.run("service", "install")
+    options = ("--sandbox", "--no-network", "--no-test")
+    installed.run("server", "add", "time", *options, "--", sys.executable, "-m", "mcp_server_time")
+    assert installed.run("server", "test", "time").code == 0
+    probe = f"import pathlib as p; p.Path('{inside}/a').touch(); p.Path('{outside}').touch()"
+    boxed = ("--sandbox", "--writable", str(inside), "--no-test", "--", sys.executable, "-c", probe)
+    installed.run("server", "add", "bad", *boxed)
+    done = installed.run("server", "test", "bad", check=False)
+    assert done.code == 1
+    assert "Permission denied" in done.stdout + done.stderr
+    assert (inside / "a").exists()
+    assert not outside.exists()
 
 
 def test_a_server_gets_its_token_through_restarts_and_through_the_credential(

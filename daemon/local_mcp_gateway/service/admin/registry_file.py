@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from local_mcp_gateway.errors import UpstreamProblem, UsageProblem
 from local_mcp_gateway.json_input import parse_json
+from local_mcp_gateway.log import redact_url
 
 _RUNNERS: Mapping[str, tuple[tuple[str, ...], str]] = {
     "npm": (("npx", "-y"), "{identifier}@{version}"),
@@ -80,10 +81,11 @@ def ask_registry(registry_url: str, server: str) -> object:
 
     found = _ID.fullmatch(server)
     base = registry_url.rstrip("/").removesuffix("/v0.1")
+    shown = redact_url(base)
     if found is None or not _is_http(base):
         raise UsageProblem(
             f"{server} is looked up in an MCP registry, and upstream.registry_url is "
-            + (f"not a URL: {registry_url}." if registry_url else "not set."),
+            + (f"not a URL: {shown}." if registry_url else "not set."),
             hint="`config set upstream.registry_url URL` sets it; or give the server's `server.json`.",
         )
     path = (
@@ -97,7 +99,7 @@ def ask_registry(registry_url: str, server: str) -> object:
         with error:
             if error.code == 404:
                 raise UsageProblem(
-                    f"The registry {base} has no server {server}.",
+                    f"The registry {shown} has no server {server}.",
                     hint="A name looks like `io.github.someone/server`, with `@VERSION` after it if need be.",
                 ) from None
             reason = f"it answers {error.code} {error.reason}"
@@ -107,7 +109,7 @@ def ask_registry(registry_url: str, server: str) -> object:
     except ValueError:
         reason = "its answer is not JSON"
     raise UpstreamProblem(
-        f"The registry {base} cannot be asked: {reason}.",
+        f"The registry {shown} cannot be asked: {reason}.",
         hint="See `upstream.registry_url` with `config show`; or give the server's `server.json`.",
     )
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from local_mcp_gateway.errors import ConfigProblem, CopyFailed, ReplicaProblem
 from local_mcp_gateway.frozen import frozen
+from local_mcp_gateway.log import redact_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,7 +132,7 @@ def require_endpoint(endpoint: str, setting: str) -> None:
         usable = False
     if endpoint and not usable:
         raise ConfigProblem(
-            f"{setting} is {endpoint!r}, which is not the URL of a server.",
+            f"{setting} is {redact_url(endpoint)!r}, which is not the URL of a server.",
             hint="Write https://host, or http://host:port.",
             key=setting,
         )
