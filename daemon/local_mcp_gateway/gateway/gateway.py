@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.gateway.catalog import LISTS, ProfileView
+from local_mcp_gateway.gateway.catalog import LISTS
 from local_mcp_gateway.gateway.catalog_cache import Approvals, CatalogCache
 from local_mcp_gateway.gateway.clients import Admission, Limiter, Session, Sessions
 from local_mcp_gateway.gateway.http import Application, GatewayApp
-from local_mcp_gateway.gateway.protocol import Hops, hops
+from local_mcp_gateway.gateway.protocol import Hops
 from local_mcp_gateway.gateway.routing import (
     Broker,
     CallLog,
@@ -28,7 +28,6 @@ from local_mcp_gateway.gateway.routing import (
 from local_mcp_gateway.gateway.tasks import TaskScope, described
 from local_mcp_gateway.gateway.upstreams import (
     Connection,
-    DualVersionStdioServer,
     Events,
     Fetched,
     Hooks,
@@ -40,7 +39,7 @@ from local_mcp_gateway.gateway.upstreams import (
     UpstreamDisconnected,
     as_reason,
     fetch_lists,
-    in_sandbox,
+    open_connection,
     same_definition,
     undeclared,
     with_values,
@@ -48,7 +47,6 @@ from local_mcp_gateway.gateway.upstreams import (
 from local_mcp_gateway.log import Emit, ignore
 from local_mcp_gateway.store import (
     CatalogKind,
-    ProfileDefinition,
     ServerDefinition,
     ServerKind,
     list_tokens,
@@ -57,8 +55,6 @@ from local_mcp_gateway.store import (
 )
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from opentelemetry.trace import Tracer
 
     from local_mcp_gateway.database import ConnectionPool
@@ -213,13 +209,12 @@ class Gateway:
                 self._emit("server.skipped", server=name, message=problem.message)
             registry = self.registry
             wanted = {server.name: server for server in definitions.servers if server.active}
-            kept: set[str] = set()
-            for name, upstream in tuple(registry.upstreams.items()):
-                new = wanted.get(name)
-                if new is not None and await same_definition(
-                    new, upstream.definition, self._unseal
-                ):
-                    kept.add(name)
+            kept = {
+                name
+                for name, upstream in tuple(registry.upstreams.items())
+                if (new := wanted.get(name)) is not None
+                and await same_definition(new, upstream.definition, self._unseal)
+            }
             fresh = {
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
@@ -255,7 +250,8 @@ class Gateway:
                     stopping.create_task(upstream.lifecycle.stop())
             released = self._judge_again(staying, approvals)
             touched = {upstream.name for upstream in ending} | fresh.keys() | released | judged
-            self._announce(before, shown, touched)
+            for profile, changed in self.registry.changed_views(before, shown, touched):
+                self.broker.announce({profile}, changed)
             others = {t.id for t in tokens if policies.get(t.id, t.policy) != t.policy}
             self.broker.announce(registry.profiles, {CatalogKind.TOOLS}, others)
 
@@ -343,7 +339,10 @@ class Gateway:
     ) -> AsyncIterator[Connection]:
         definition = await with_values(definition, self._unseal)
         source = await self._token_source(definition)
-        async with self._opening(definition, events, source) as connection:
+        middlewares = () if source is None else (source,)
+        async with open_connection(
+            definition, events, self._reaper, self._options, middlewares
+        ) as connection:
             yield connection
 
     async def _token_source(self, definition: ServerDefinition) -> TokenSource | None:
@@ -365,21 +364,6 @@ class Gateway:
             self._sources[definition.id] = source
         source.use(definition)
         return source
-
-    def _opening(
-        self, definition: ServerDefinition, events: Events, source: TokenSource | None
-    ) -> AbstractAsyncContextManager[Connection]:
-        limit = self._options.max_message_bytes
-        if definition.kind is ServerKind.STDIO:
-            via = {hops.VARIABLE: events.via()}
-            definition = replace(definition, env={**via, **definition.env})
-            boxed = in_sandbox(definition, self._options.private_files)
-            return DualVersionStdioServer.open(boxed, events, self._reaper, max_message_bytes=limit)
-        # aiohttp is the most expensive import, and startup does not need it
-        from local_mcp_gateway.gateway.upstreams import open_url
-
-        middlewares = () if source is None else (source,)
-        return open_url(definition, events, max_message_bytes=limit, middlewares=middlewares)
 
     def _listed(
         self,
@@ -404,25 +388,6 @@ class Gateway:
 
     def _on_disconnect(self, session: Session) -> None:
         self.broker.on_disconnect(session)
-
-    def _announce(
-        self,
-        before: Mapping[str, ProfileDefinition],
-        shown: Mapping[str, ProfileView],
-        changed_servers: set[str],
-    ) -> None:
-        """After a reload, notify the clients of the lists of their profile that are now others."""
-        registry = self.registry
-        profiles = {
-            name for name, profile in registry.profiles.items() if before.get(name) != profile
-        }
-        for server in changed_servers:
-            profiles |= registry.profiles_of(server)
-        registry.forget_views(frozenset(profiles))
-        for name in profiles:
-            old, new = shown.get(name), registry.view(name)
-            changed = {k for k in LISTS if old is None or old.lists[k] != new.lists[k]}
-            self.broker.announce({name}, changed)
 
     def _end_removed(self) -> None:
         self.broker.end_removed(self._admission.still_admits)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.gateway.catalog import (
+    LISTS,
     HeaderParam,
     Lists,
     NameTable,
@@ -242,6 +243,21 @@ class Registry:
     def shown(self) -> dict[str, ProfileView]:
         """Return the views that were built and still hold, by profile; without those of tokens."""
         return {profile: view for (profile, token), view in self._views.items() if not token}
+
+    def changed_views(
+        self,
+        before: Mapping[str, ProfileDefinition],
+        shown: Mapping[str, ProfileView],
+        servers: Collection[str],
+    ) -> Iterator[tuple[str, set[CatalogKind]]]:
+        """Yield each profile that is another than before, or whose servers are, with the lists that are others."""
+        profiles = {name for name, profile in self.profiles.items() if before.get(name) != profile}
+        for server in servers:
+            profiles |= self.profiles_of(server)
+        self.forget_views(frozenset(profiles))
+        for name in profiles:
+            old, new = shown.get(name), self.view(name)
+            yield name, {k for k in LISTS if old is None or old.lists[k] != new.lists[k]}
 
     def forget_views(self, profiles: frozenset[str] | None = None) -> None:
         """Rebuild the views of these profiles, or of all, at the next request."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Unseal,
         as_reason,
         in_sandbox,
+        open_connection,
         same_definition,
         with_values,
     )
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
     from local_mcp_gateway.gateway.upstreams.sandbox import NoSandbox, sandbox_gaps
     from local_mcp_gateway.gateway.upstreams.server_requests import ROOTS, ProgressTokens
-    from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
-    from local_mcp_gateway.gateway.upstreams.streamable_http import open_url
     from local_mcp_gateway.gateway.upstreams.upstream import (
         ANYBODY,
         NOBODY,
@@ -64,7 +63,14 @@ else:
             "Silent",
             "UpstreamDisconnected",
         ),
-        definitions=("Unseal", "as_reason", "in_sandbox", "same_definition", "with_values"),
+        definitions=(
+            "Unseal",
+            "as_reason",
+            "in_sandbox",
+            "open_connection",
+            "same_definition",
+            "with_values",
+        ),
         handshake=("initialize_params",),
         http_request=("MOST_REDIRECTS", "reason_of", "redirected"),
         large_responses=("Relay", "StreamedResponse"),
@@ -73,8 +79,6 @@ else:
         process=("OrphanReaper",),
         sandbox=("NoSandbox", "sandbox_gaps"),
         server_requests=("ROOTS", "ProgressTokens"),
-        stdio=("DualVersionStdioServer",),
-        streamable_http=("open_url",),
         upstream=("ANYBODY", "NOBODY", "SEVERAL", "Hooks", "Upstream"),
     )
 
@@ -90,7 +94,6 @@ __all__ = [
     "Call",
     "Caller",
     "Connection",
-    "DualVersionStdioServer",
     "Events",
     "Fetched",
     "Hooks",
@@ -110,7 +113,7 @@ __all__ = [
     "fetch_lists",
     "in_sandbox",
     "initialize_params",
-    "open_url",
+    "open_connection",
     "proxy_of",
     "reason_of",
     "redirected",

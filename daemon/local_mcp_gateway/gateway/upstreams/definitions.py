@@ -1,22 +1,37 @@
-"""Prepare a server's stored definition for use: fill in variables, decrypt secrets, set up its sandbox."""
+"""Prepare a server's stored definition (variables, secrets, sandbox), and open the connection that it defines."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.errors import GatewayError
-from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
+from local_mcp_gateway.gateway.protocol import hops
+from local_mcp_gateway.gateway.upstreams.connection import HttpRefusal, UpstreamDisconnected
 from local_mcp_gateway.gateway.upstreams.process import child_environment
+from local_mcp_gateway.gateway.upstreams.stdio import DualVersionStdioServer
 from local_mcp_gateway.log import learn, secrets_in, secrets_in_url
-from local_mcp_gateway.store import expand_variables, has_sealed
+from local_mcp_gateway.store import ServerKind, expand_variables, has_sealed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    import aiohttp
+
+    from local_mcp_gateway.gateway.options import GatewayOptions
+    from local_mcp_gateway.gateway.upstreams.connection import Connection, Events
+    from local_mcp_gateway.gateway.upstreams.process import OrphanReaper
     from local_mcp_gateway.store import ServerDefinition
+
+SSE_S: Final = 10.0
+"""How long a URL that takes no POST may take to turn out to be of the older transport."""
 
 Unseal = Callable[["ServerDefinition"], "ServerDefinition"]
 """Returns a server with its values decrypted. Reads files and computes, so it is called in a thread."""
@@ -58,6 +73,60 @@ def _secrets_of(server: ServerDefinition, variables: Collection[str]) -> list[st
         written += secrets_in_url(url)
     values = (*server.env.values(), *server.headers.values(), *variables, *written)
     return [value for value in values if not (Path(value).is_absolute() and Path(value).exists())]
+
+
+def open_connection(
+    server: ServerDefinition,
+    events: Events,
+    reaper: OrphanReaper,
+    options: GatewayOptions,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
+) -> AbstractAsyncContextManager[Connection]:
+    """Start a server with these values, or connect to its URL; `middlewares` authorize the requests to that."""
+    limit = options.max_message_bytes
+    if server.kind is not ServerKind.STDIO:
+        return _open_url(server, events, limit, middlewares)
+    server = replace(server, env={hops.VARIABLE: events.via(), **server.env})
+    boxed = in_sandbox(server, options.private_files)
+    return DualVersionStdioServer.open(boxed, events, reaper, max_message_bytes=limit)
+
+
+@asynccontextmanager
+async def _open_url(
+    server: ServerDefinition,
+    events: Events,
+    limit: int,
+    middlewares: Sequence[aiohttp.ClientMiddlewareType],
+) -> AsyncIterator[Connection]:
+    """Connect to a URL; one that takes no POST is tried as a server of the older HTTP+SSE transport.
+
+    The connection has its own pool and cookies, as one client has.
+    """
+    # aiohttp is the most expensive import, and startup does not need it
+    from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
+    from local_mcp_gateway.gateway.upstreams.network import client_session
+    from local_mcp_gateway.gateway.upstreams.streamable_http import HttpConnection
+
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(client_session(server, middlewares))
+        old = SseConnection.open(server, http, events, max_message_bytes=limit)
+        if server.kind is ServerKind.SSE:
+            yield await stack.enter_async_context(old)
+            return
+        new = HttpConnection.open(server, http, events, max_message_bytes=limit)
+        try:
+            connection: Connection = await stack.enter_async_context(new)
+        except HttpRefusal as refused:
+            wants_sign_in = refused.status == HTTPStatus.UNAUTHORIZED
+            if not 400 <= refused.status < 500 or wants_sign_in:
+                raise
+            try:
+                async with asyncio.timeout(SSE_S):
+                    connection = await stack.enter_async_context(old)
+            except (UpstreamDisconnected, TimeoutError):
+                raise refused from None
+            events.stderr_line("its URL speaks the older HTTP+SSE transport")
+        yield connection
 
 
 def in_sandbox(server: ServerDefinition, private_files: Collection[str]) -> ServerDefinition:

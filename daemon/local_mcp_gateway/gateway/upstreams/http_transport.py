@@ -1,4 +1,4 @@
-"""POST a message to an HTTP server and read the response: JSON, or an event stream."""
+"""Exchange messages with an HTTP server: POST one and read its response, and follow the GET stream of a session."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ from local_mcp_gateway.gateway.protocol import (
     hops,
     jsonrpc,
     printable,
+    sse,
     versions,
 )
 from local_mcp_gateway.gateway.upstreams import large_responses
+from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
 from local_mcp_gateway.gateway.upstreams.connection import (
+    CLIENT_HEADERS,
     Call,
     FairShare,
     UpstreamDisconnected,
@@ -32,10 +35,12 @@ from local_mcp_gateway.gateway.upstreams.http_request import (
     PostRequest,
     chunks_of,
     encoding_of,
+    reason_of,
     refusal,
     send,
 )
 from local_mcp_gateway.gateway.upstreams.large_responses import HELD_BYTES
+from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -43,8 +48,15 @@ if TYPE_CHECKING:
     from local_mcp_gateway.store import ServerDefinition
 
 STREAM: Final = "text/event-stream"
+ACCEPT: Final = f"{versions.JSON}, {STREAM}"
 REFUSAL_BYTES: Final = 4096
 """How much of the body of an HTTP error is kept."""
+GONE: Final = frozenset({404, 410})
+"""HTTP statuses that say that a session is gone."""
+DENIED: Final = frozenset({400, 401, 403}) | GONE
+"""HTTP statuses of a session that is gone, if a ping gets them too."""
+SHOWN: Final = 200
+"""How many characters of an error's message are shown."""
 MOST_RESUMES: Final = 20
 """How often the stream of one response is resumed; a call's own deadline applies as well."""
 
@@ -58,11 +70,12 @@ class HttpTransport:
         http: aiohttp.ClientSession,
         max_message_bytes: int,
         unreachable: Callable[[str], None],
-        arrived: Callable[[Envelope, Call], None],
+        arrived: Callable[[Envelope, Call | None], None],
         via: Callable[[], str],
     ) -> None:
         assert definition.url is not None, "an HTTP server has a URL"
         self._definition = definition
+        self._client_headers = frozenset(name.lower() for name in definition.client_headers)
         self._url = URL(definition.url)
         self._http = http
         self._limit = max_message_bytes
@@ -71,10 +84,78 @@ class HttpTransport:
         self._arrived = arrived
         self._via = via
 
-    def post_request(self, body: bytes, headers: dict[str, str]) -> PostRequest:
-        """Post, and yield the HTTP response. Raises UpstreamDisconnected."""
+    def headers(self, extra: dict[str, str]) -> dict[str, str]:
+        """Return the headers of every request, with these and the configured ones."""
+        return {
+            "Accept": ACCEPT,
+            "Content-Type": versions.JSON,
+            **extra,
+            **self._definition.headers,
+        }
+
+    def post_request(
+        self, body: bytes, headers: dict[str, str], call: Call | None = None
+    ) -> PostRequest:
+        """Post, and yield the HTTP response. Raises UpstreamDisconnected.
+
+        A client's call takes over the headers of its client that the server is configured to get.
+        """
+        if call is not None and self._client_headers:
+            given = {} if call.caller.client is None else CLIENT_HEADERS.get({})
+            taken = {name: given[name] for name in self._client_headers.intersection(given)}
+            headers = {name: v for name, v in headers.items() if name.lower() not in taken} | taken
         headers = {**headers, hops.HEADER: self._via()}
         return PostRequest(self._http, self._url, body, headers, self._unreachable)
+
+    async def follow_stream(self, headers: dict[str, str], lasts: Callable[[], bool]) -> bool:
+        """Keep the GET stream of a session open while it lasts; return whether a refusal is news of it.
+
+        A server need not offer a stream; it may end one at any time, and say when to reconnect.
+        """
+        last: str | None = None
+        opened = False
+        pace = ReconnectBackoff()
+        while lasts():
+            asked = {**headers, "Accept": STREAM, hops.HEADER: self._via()}
+            if last is not None:
+                asked["Last-Event-ID"] = last
+            try:
+                async with await send(self._http, "GET", self._url, asked) as reply:
+                    if reply.status != 200 or not reply.content_type.startswith(STREAM):
+                        return opened or reply.status == UNAUTHORIZED
+                    opened = True
+                    async for event in events_of(reply, self._limit):
+                        last = event.id or last
+                        pace.heard(event.retry_ms)
+                        with suppress(*jsonrpc.MALFORMED):
+                            for message in jsonrpc.messages_in(jsonrpc.readable(event.data)):
+                                self._arrived(message, None)
+            except (aiohttp.ClientError, OSError, EventTooLarge, UpstreamDisconnected):
+                await self.check()
+            await asyncio.sleep(pace.pause_s())
+        return False
+
+    async def end_session(self, headers: dict[str, str]) -> None:
+        """End our session at the server, as far as it responds."""
+        if "Mcp-Session-Id" in headers:
+            with suppress(aiohttp.ClientError, TimeoutError, OSError, UpstreamDisconnected):
+                async with (
+                    asyncio.timeout(1),
+                    await send(self._http, "DELETE", self._url, headers),
+                ):
+                    pass
+
+    async def check(self) -> None:
+        """After a broken stream, check that the server accepts connections; else lose the connection."""
+        await asyncio.sleep(0.2)
+        try:
+            async with (
+                asyncio.timeout(10),
+                self._http.get(self._url, headers={"Accept": versions.JSON}, allow_redirects=False),
+            ):
+                return
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._unreachable(reason_of(error))
 
     async def answer_of(
         self,
@@ -220,6 +301,17 @@ class HttpTransport:
         return answer
 
 
+async def events_of(reply: aiohttp.ClientResponse, limit: int) -> AsyncIterator[sse.Event]:
+    """Yield the events of a stream, no faster than the server's fair share allows."""
+    parser, turn = SseParser(limit), FairShare()
+    async for chunk in chunks_of(reply):
+        turn.begin()
+        for event in parser.steps(chunk):
+            if event is not None:
+                yield event
+            await turn.rest()
+
+
 @dataclass(slots=True)
 class _Place:
     """The position in a stream, and the delay before resuming it."""
@@ -272,3 +364,15 @@ async def rest_of_event(parser: SseParser, chunks: AsyncIterator[bytes]) -> Asyn
         if ended:
             return
     raise UpstreamDisconnected("it broke off its answer")
+
+
+def names_session(answer: Answer, status: int) -> bool:
+    """Return whether an error may mean that the server does not know our session."""
+    if versions.error_code(answer) == jsonrpc.METHOD_NOT_FOUND:
+        return False
+    return b"session" in bytes(answer.body).lower() or status in DENIED - {400}
+
+
+def message_of(answer: Answer) -> str:
+    """Return the message of an error, as far as it is shown."""
+    return beginning(printable(jsonrpc.member(answer.body, "message").strip(b'"')), SHOWN)

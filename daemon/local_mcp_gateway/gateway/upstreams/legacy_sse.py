@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from local_mcp_gateway.gateway.protocol import EventTooLarge, SseParser, hops
+from local_mcp_gateway.gateway.protocol import EventTooLarge, hops
 from local_mcp_gateway.gateway.upstreams.connection import (
     Events,
-    FairShare,
     HttpRefusal,
     UpstreamDisconnected,
 )
-from local_mcp_gateway.gateway.upstreams.http_request import chunks_of, reason_of, refusal, send
+from local_mcp_gateway.gateway.upstreams.http_request import reason_of, refusal, send
+from local_mcp_gateway.gateway.upstreams.http_transport import events_of
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 
 if TYPE_CHECKING:
@@ -94,17 +94,12 @@ class SseConnection(Mux):
         reason = "it closed its stream"
         via = {hops.HEADER: self._events.via()}
         headers = {"Accept": "text/event-stream", **self._headers, **via}
-        parser, turn = SseParser(self._limit), FairShare()
         try:
             async with await send(self._http, "GET", self._url, headers) as reply:
                 if reply.status != 200:
                     raise refusal(reply, self._definition)
-                async for chunk in chunks_of(reply):
-                    turn.begin()
-                    for event in parser.steps(chunk):
-                        if event is not None:
-                            self._take(reply.url, event.event, event.data)
-                        await turn.rest()
+                async for event in events_of(reply, self._limit):
+                    self._take(reply.url, event.event, event.data)
         except (aiohttp.ClientError, OSError) as error:
             reason = reason_of(error)
         except HttpRefusal as refused:

@@ -14,30 +14,15 @@ request that was refused with its session is sent again once, in a new one.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-import aiohttp
-from yarl import URL
-
-from local_mcp_gateway.gateway.protocol import (
-    Answer,
-    Envelope,
-    EventTooLarge,
-    SseParser,
-    hops,
-    jsonrpc,
-    versions,
-)
-from local_mcp_gateway.gateway.upstreams.backoff import ReconnectBackoff
+from local_mcp_gateway.gateway.protocol import Answer, Envelope, jsonrpc, versions
 from local_mcp_gateway.gateway.upstreams.connection import (
-    CLIENT_HEADERS,
     SILENT,
     Call,
-    Connection,
     ConnectionBase,
     Events,
-    FairShare,
     HttpRefusal,
     Identity,
     SessionExpired,
@@ -50,26 +35,24 @@ from local_mcp_gateway.gateway.upstreams.handshake import (
     identity_of_initialize,
     initialize,
 )
-from local_mcp_gateway.gateway.upstreams.http_request import (
-    UNAUTHORIZED,
-    chunks_of,
-    reason_of,
-    send,
+from local_mcp_gateway.gateway.upstreams.http_transport import (
+    DENIED,
+    GONE,
+    HttpTransport,
+    message_of,
+    names_session,
 )
-from local_mcp_gateway.gateway.upstreams.http_transport import STREAM, HttpTransport
-from local_mcp_gateway.gateway.upstreams.legacy_sse import SseConnection
-from local_mcp_gateway.gateway.upstreams.network import client_session
 from local_mcp_gateway.gateway.upstreams.server_requests import PESTERING, Ask, ServerRequests
 from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptions
-from local_mcp_gateway.log import beginning
-from local_mcp_gateway.store import ServerDefinition, ServerKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+    from local_mcp_gateway.store import ServerDefinition
 
 
-ACCEPT: Final = "application/json, text/event-stream"
-JSON: Final = "application/json"
 POST_ONLY_S: Final = 30.0
 """How long a server may take to accept a message that has no response."""
 INITIALIZED_S: Final = 5.0
@@ -79,9 +62,6 @@ DISCOVER_S: Final = 10.0
 PING_S: Final = 10.0
 RENEW_S: Final = 30.0
 """How long a session may take to be made again when no call waits for it; calls wait meanwhile."""
-SSE_S: Final = 10.0
-"""How long a URL that takes no POST may take to turn out to be of the older transport."""
-SHOWN: Final = 200
 OF_NO_CALL: Final = frozenset(
     {
         "notifications/tools/list_changed",
@@ -92,43 +72,6 @@ OF_NO_CALL: Final = frozenset(
 )
 """Notifications that belong to no call, in whichever stream a server sends them."""
 BUSY: Final = 429
-GONE: Final = frozenset({404, 410})
-"""HTTP statuses that say that a session is gone."""
-DENIED: Final = frozenset({400, 401, 403}) | GONE
-"""HTTP statuses of a session that is gone, if a ping gets them too."""
-
-
-@asynccontextmanager
-async def open_url(
-    definition: ServerDefinition,
-    events: Events,
-    *,
-    max_message_bytes: int,
-    middlewares: Sequence[aiohttp.ClientMiddlewareType] = (),
-) -> AsyncIterator[Connection]:
-    """Connect to a URL; one that takes no POST is tried as a server of the older HTTP+SSE transport.
-
-    The connection has its own pool and cookies, as one client has. `middlewares` authorize its requests.
-    """
-    async with AsyncExitStack() as stack:
-        http = await stack.enter_async_context(client_session(definition, middlewares))
-        old = SseConnection.open(definition, http, events, max_message_bytes=max_message_bytes)
-        if definition.kind is ServerKind.SSE:
-            yield await stack.enter_async_context(old)
-            return
-        new = HttpConnection.open(definition, http, events, max_message_bytes=max_message_bytes)
-        try:
-            connection: Connection = await stack.enter_async_context(new)
-        except HttpRefusal as refused:
-            if not 400 <= refused.status < 500 or refused.status == UNAUTHORIZED:
-                raise
-            try:
-                async with asyncio.timeout(SSE_S):
-                    connection = await stack.enter_async_context(old)
-            except (UpstreamDisconnected, TimeoutError):
-                raise refused from None
-            events.stderr_line("its URL speaks the older HTTP+SSE transport")
-        yield connection
 
 
 class HttpConnection(ConnectionBase):
@@ -141,24 +84,18 @@ class HttpConnection(ConnectionBase):
         events: Events,
         max_message_bytes: int,
     ) -> None:
-        assert definition.url is not None, "an HTTP server has a URL"
         super().__init__(events)
-        self._url = URL(definition.url)
-        self._configured = dict(definition.headers)
-        self._client_headers = definition.client_headers
-        self._http = http
         self._wire = HttpTransport(
             definition, http, max_message_bytes, self.disconnect, self._arrived, events.via
         )
-        self._limit = max_message_bytes
         self._session: dict[str, str] | None = None
         self._handshaking = asyncio.Lock()
         self._stateless_only = False
         self._forgotten = False
         self._next = 0
-        self._subscriptions = Subscriptions(self._post_modern, events, self.tasks, self._check)
+        self._subscriptions = Subscriptions(self._post_modern, events, self.tasks, self._wire.check)
         self._server_requests = ServerRequests(self.tasks, events.tokens, self.notify)
-        self._modern_headers = self._headers({"MCP-Protocol-Version": versions.NEWEST_MODERN})
+        self._modern_headers = self._wire.headers({"MCP-Protocol-Version": versions.NEWEST_MODERN})
 
     @classmethod
     @asynccontextmanager
@@ -180,7 +117,9 @@ class HttpConnection(ConnectionBase):
                 finally:
                     connection.disconnect("it was stopped")
         finally:
-            await connection._end_session()
+            if (session := connection._session) is not None:
+                connection._session = None
+                await connection._wire.end_session(session)
 
     async def _meet(self) -> None:
         """Try the stateless protocol first; a server that answers anything else gets a handshake."""
@@ -266,17 +205,6 @@ class HttpConnection(ConnectionBase):
         if self._session is not None:
             await self._post_only(jsonrpc.notification(method, params))
 
-    async def _end_session(self) -> None:
-        """End our session at the server, as far as it responds."""
-        if self._session is not None and "Mcp-Session-Id" in self._session:
-            headers, self._session = self._session, None
-            with suppress(aiohttp.ClientError, TimeoutError, OSError, UpstreamDisconnected):
-                async with (
-                    asyncio.timeout(1),
-                    await send(self._http, "DELETE", self._url, headers),
-                ):
-                    pass
-
     # --- stateless protocol ---------------------------------------------------------------------
 
     async def _post_modern(self, call: Call) -> Answer:
@@ -289,12 +217,10 @@ class HttpConnection(ConnectionBase):
             params = versions.to_modern(params, call.caller.capabilities, call.caller.log_level)
         method = versions.encode_header(call.method)
         headers = {**self._modern_headers, "Mcp-Method": method, **dict(call.headers)}
-        if self._client_headers:
-            headers = self._with_client_headers(call, headers)
         if call.key is not None:
             headers["Mcp-Name"] = versions.encode_header(call.key)
         body = jsonrpc.request(identity, call.method, params)
-        async with self._wire.post_request(body, headers) as reply:
+        async with self._wire.post_request(body, headers, call) as reply:
             return await self._wire.answer_of(reply, call)
 
     # --- handshake protocol ---------------------------------------------------------------------
@@ -311,7 +237,7 @@ class HttpConnection(ConnectionBase):
         async with self._handshaking:
             if self._session is not None:
                 return
-            headers = self._headers({})
+            headers = self._wire.headers({})
 
             async def send_initialize(call: Call) -> Answer:
                 params = call.prepared(b'"initialize"')
@@ -334,7 +260,7 @@ class HttpConnection(ConnectionBase):
                 self._events.identity_updated()
             ready = jsonrpc.notification("notifications/initialized")
             await self._post_only(ready, INITIALIZED_S)
-            self.tasks.start(self._get_stream, headers)
+            self.tasks.start(self._follow_stream, headers)
             if self._forgotten:
                 self._forgotten = False
                 self._events.session_renewed()
@@ -357,12 +283,10 @@ class HttpConnection(ConnectionBase):
             body = jsonrpc.request(identity, call.method, params)
             session = self._session
             headers = {**session, **dict(call.headers)} if call.headers else session
-            if self._client_headers:
-                headers = self._with_client_headers(call, headers)
-            async with self._wire.post_request(body, headers) as reply:
+            async with self._wire.post_request(body, headers, call) as reply:
                 answer = await self._wire.answer_of(reply, call, session)
-                if answer.failed and _names_session(answer, reply.status):
-                    await self._check_session(session, _message(answer))
+                if answer.failed and names_session(answer, reply.status):
+                    await self._check_session(session, message_of(answer))
                 return answer
         except HttpRefusal as refused:
             sure = refused.status in GONE and "Mcp-Session-Id" in session and not again
@@ -406,7 +330,7 @@ class HttpConnection(ConnectionBase):
         try:
             async with asyncio.timeout(PING_S), self._wire.post_request(body, session) as reply:
                 answer = await self._wire.answer_of(reply, ping, session)
-                return answer.failed and _names_session(answer, reply.status)
+                return answer.failed and names_session(answer, reply.status)
         except HttpRefusal as refused:
             if refused.status in DENIED:
                 return True
@@ -427,37 +351,13 @@ class HttpConnection(ConnectionBase):
             ):
                 pass
 
-    async def _get_stream(self, headers: dict[str, str]) -> None:
-        """Keep the GET stream of our session open while the session lasts; a server need not offer one.
+    async def _follow_stream(self, headers: dict[str, str]) -> None:
+        """Keep the GET stream of our session open while the session lasts; renew that if the stream is refused."""
+        if await self._wire.follow_stream(headers, lambda: self._is_current(headers)):
+            await self._renew(headers)
 
-        A server may end it at any time, and say when to reconnect.
-        """
-        last: str | None = None
-        opened = False
-        pace = ReconnectBackoff()
-        while self._session is headers and not self._lost.done():
-            asked = {**headers, "Accept": STREAM, hops.HEADER: self._events.via()}
-            if last is not None:
-                asked["Last-Event-ID"] = last
-            try:
-                async with await send(self._http, "GET", self._url, asked) as reply:
-                    if reply.status != 200 or not reply.content_type.startswith(STREAM):
-                        if opened or reply.status == UNAUTHORIZED:
-                            self.tasks.start(self._renew, headers)
-                        return
-                    opened = True
-                    parser, turn = SseParser(self._limit), FairShare()
-                    async for chunk in chunks_of(reply):
-                        turn.begin()
-                        for event in parser.steps(chunk):
-                            if event is not None:
-                                last = event.id or last
-                                pace.heard(event.retry_ms)
-                                self._streamed(event.data)
-                            await turn.rest()
-            except (aiohttp.ClientError, OSError, EventTooLarge, UpstreamDisconnected):
-                await self._check()
-            await asyncio.sleep(pace.pause_s())
+    def _is_current(self, session: dict[str, str]) -> bool:
+        return self._session is session and not self._lost.done()
 
     async def _renew(self, session: dict[str, str]) -> None:
         """Make our session again if the server has forgotten it: what clients watch is in it.
@@ -473,23 +373,6 @@ class HttpConnection(ConnectionBase):
                         await self._handshake()
                     except UpstreamDisconnected as lost:
                         self._lose(lost)
-
-    async def _check(self) -> None:
-        """After a broken stream, check that the server accepts connections; else lose the connection."""
-        await asyncio.sleep(0.2)
-        try:
-            async with (
-                asyncio.timeout(10),
-                self._http.get(self._url, headers={"Accept": JSON}, allow_redirects=False),
-            ):
-                return
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self.disconnect(reason_of(error))
-
-    def _streamed(self, data: bytes) -> None:
-        with suppress(*jsonrpc.MALFORMED):
-            for message in jsonrpc.messages_in(jsonrpc.readable(data)):
-                self._arrived(message, None)
 
     # --- both protocols -------------------------------------------------------------------------
 
@@ -515,24 +398,3 @@ class HttpConnection(ConnectionBase):
         return lambda method, params: self._events.on_request(
             method, params, (call.caller,), sure=True
         )
-
-    def _with_client_headers(self, call: Call, headers: dict[str, str]) -> dict[str, str]:
-        """Return the headers of a client's call, with those that it takes over from its request."""
-        given = {} if call.caller.client is None else CLIENT_HEADERS.get({})
-        wanted = {name.lower() for name in self._client_headers}
-        taken = {name: given[name] for name in wanted.intersection(given)}
-        return {**{name: v for name, v in headers.items() if name.lower() not in taken}, **taken}
-
-    def _headers(self, extra: dict[str, str]) -> dict[str, str]:
-        return {"Accept": ACCEPT, "Content-Type": JSON, **extra, **self._configured}
-
-
-def _names_session(answer: Answer, status: int) -> bool:
-    """Return whether an error may mean that the server does not know our session."""
-    if versions.error_code(answer) == jsonrpc.METHOD_NOT_FOUND:
-        return False
-    return b"session" in bytes(answer.body).lower() or status in DENIED - {400}
-
-
-def _message(answer: Answer) -> str:
-    return beginning(jsonrpc.printable(jsonrpc.member(answer.body, "message").strip(b'"')), SHOWN)
