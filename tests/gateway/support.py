@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,19 @@ class Running:
 
 
 def create_database(path: Path) -> Path:
-    """Replay this project's migrations into a new file."""
-    with closing(sqlite3.connect(path)) as connection:
+    """Write a new file with this project's migrations applied."""
+    path.write_bytes(_migrated())
+    return path
+
+
+@cache
+def _migrated() -> bytes:
+    """Return such a file; made in memory, since on a disk each statement would wait for it."""
+    with closing(sqlite3.connect(":memory:")) as connection:
         for file in sorted((REPOSITORY / "migrations").glob("*.sql")):
             if not file.name.endswith(".down.sql"):
                 connection.executescript(file.read_text())
-    return path
+        return connection.serialize()
 
 
 @asynccontextmanager

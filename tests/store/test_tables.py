@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from local_mcp_gateway.schema import compare, inspect
 from local_mcp_gateway.store.model import COLUMNS
 from local_mcp_gateway.store.tables import metadata
-from tests.store.conftest import create_database
+from tests.gateway.support import create_database
 
 
 def test_the_replayed_migrations_equal_the_declared_tables(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from local_mcp_gateway.service.admin.dispatch import Served, perform
 from local_mcp_gateway.service.admin.own_address import OwnAddress
 from local_mcp_gateway.service.secrets.keyring import Keyring
 from local_mcp_gateway.store import queries
-from tests.store.conftest import create_database
+from tests.gateway.support import create_database
 
 SERVED = Served("default", OwnAddress("127.0.0.1", 3001))
 

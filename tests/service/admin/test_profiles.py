@@ -12,7 +12,7 @@ from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.service.admin import profiles
 from local_mcp_gateway.store import ServerDefinition, ServerKind, queries
-from tests.store.conftest import create_database
+from tests.gateway.support import create_database
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.log import HIDDEN
 from local_mcp_gateway.service.admin import server_as_json, servers
 from local_mcp_gateway.store import ServerDefinition, ServerKind, queries
-from tests.store.conftest import create_database
+from tests.gateway.support import create_database
 
 
 @pytest.fixture

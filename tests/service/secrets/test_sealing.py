@@ -11,7 +11,7 @@ import pytest
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.service.secrets import Keyring, seal_all, seal_new, seal_values
 from local_mcp_gateway.store import ServerDefinition, ServerKind, entries, has_sealed, queries
-from tests.store.conftest import create_database
+from tests.gateway.support import create_database
 
 PLAIN = ServerDefinition(
     "time", ServerKind.STDIO, command="python", env={"TOKEN": "geheim", "ZONE": "UTC"}
