@@ -306,3 +306,22 @@ def renamed(sql: str) -> tuple[str, str] | None:
     if words[at + 1 : at + 3] != ["RENAME", "TO"] or len(found) < at + 4:
         return None
     return found[at].identifier, found[at + 3].identifier
+
+
+def altered_column(sql: str) -> tuple[str, str, str | None] | None:
+    """Return (table, old, new) of `ALTER TABLE table RENAME COLUMN old TO new`; new is None of a DROP COLUMN."""
+    if sql[:5].upper() != "ALTER":
+        return None
+    found = list(tokens(sql))
+    words = [token.upper for token in found]
+    at = 4 if words[3:4] == ["."] else 2
+    what, column = words[at + 1 : at + 3] or ("", ""), at + 2
+    column += what[-1] == "COLUMN"
+    if words[:2] != ["ALTER", "TABLE"] or len(found) <= column:
+        return None
+    table, old = found[at].identifier, found[column].identifier
+    if what[0] == "DROP":
+        return table, old, None
+    if what[0] != "RENAME" or what[-1] == "TO" or words[column + 1 : column + 2] != ["TO"]:
+        return None
+    return table, old, found[column + 2].identifier

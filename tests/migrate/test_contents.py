@@ -36,7 +36,7 @@ def test_the_order_of_the_rows_and_the_types_of_numbers_do_not_count(
     assert (one.rows, one.rowids, one.columns) == (two.rows, two.rowids, two.columns)
 
 
-@pytest.mark.parametrize("value", ["'b'", "NULL", "x'00'", "1.5", "9007199254740993"])
+@pytest.mark.parametrize("value", ["'b'", "NULL", "x'00'", "x'61'", "1.5", "9007199254740993"])
 def test_another_value_makes_another_sum(notes: sqlite3.Connection, value: str) -> None:
     before = contents(notes, "notes")
     notes.execute(f"UPDATE notes SET body = {value} WHERE id = 1")

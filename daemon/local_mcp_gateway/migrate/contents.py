@@ -1,7 +1,7 @@
 """Read the contents of tables as sums, to compare a table with what a rebuild makes of it.
 
 The sums do not depend on the order of the rows. A value counts the same as a number and as its text,
-since a rebuild may change a column's type. A virtual table is counted by its rows, or where its rows are
+since a rebuild may change a column's type; a blob and a text are two values. A virtual table is counted by its rows, or where its rows are
 another table's, by what it has indexed.
 """
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 2_000
 _NEXT = 3
 _PRIME = 1_000_003
+_BLOB = 1 << 80
+"""What a blob counts besides its hash, which is that of a text with the same bytes."""
 _ROWIDS = ("rowid", "_rowid_", "oid")
 
 
@@ -180,6 +182,11 @@ def read_contents(
                 of_key = key[0] if len(key) == 1 else list(map(hash, zip(*key, strict=True)))
                 linked[link] += _sum_together(of_key, hashes[link.column])
     linked |= {link: together[link.column] for link in by_rowid}
+    if rows:
+        asked = ", ".join(f"sum(typeof({one}) = 'blob')" for one in read[1:])
+        blobs = connection.execute(f"SELECT {asked} FROM {source}").fetchone()
+        for name, number in zip(names, blobs, strict=True):
+            values[name] += number * _BLOB
     sums = {name: Sums(values[name], together[name]) for name in names}
     return Contents(shape, rows, True, sums, rowids, linked)
 

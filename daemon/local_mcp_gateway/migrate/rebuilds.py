@@ -1,4 +1,4 @@
-"""Watch the tables that migrations rebuild, and have each compared with what it was.
+"""Watch the tables and columns that migrations make again, and have each compared with what it was.
 
 SQLite cannot alter most of a table, so migrations create a new one, copy the rows, drop the old one and
 rename. What the copy leaves out is lost without an error: every row if it is forgotten, some if it has
@@ -27,6 +27,7 @@ from local_mcp_gateway.migrate.contents import (
     row_count,
     shape_of,
 )
+from local_mcp_gateway.migrate.dropped_columns import DroppedColumns
 from local_mcp_gateway.migrate.lineage import Change, Lineage, Table
 from local_mcp_gateway.migrate.rebuild_checks import (
     Copied,
@@ -37,7 +38,7 @@ from local_mcp_gateway.migrate.rebuild_checks import (
 )
 from local_mcp_gateway.migrate.statements import split
 from local_mcp_gateway.migrate.verify import Object, read_objects
-from local_mcp_gateway.sql import copied, dropped, fold, fold_all, tokens
+from local_mcp_gateway.sql import altered_column, copied, dropped, fold, fold_all, tokens
 
 if TYPE_CHECKING:
     import sqlite3
@@ -100,6 +101,7 @@ class Rebuilds:
         """The file that completed each replacement."""
         self._held: dict[Table | str, VerificationFailed] = {}
         """What is to be refused unless a later file mends it."""
+        self._columns = DroppedColumns(connection, limit, not_compared)
         self._lossy: dict[Table, Table] = {}
         """The tables whose replacement may lack rows; a later file may bring them."""
         self._copied: list[Copied] = []
@@ -131,6 +133,12 @@ class Rebuilds:
             self._copying = copied(statement.text)
             with self._authorizer.suspended():
                 self._read_parts(statement.text.lower())
+        elif (altered := altered_column(statement.text)) is not None:
+            name, old, new = altered
+            table = self._lineage.named.get(fold(name))
+            if table is not None and table in self._called:
+                with self._authorizer.suspended():
+                    self._columns.follow(table, self._called[table], old, new)
         elif statement.text[:6].upper() == "CREATE":
             self._copying, self._rows = copied(statement.text), 0
 
@@ -259,10 +267,11 @@ class Rebuilds:
                     self._compare(table, old, new, tag, deleted=deleted)
             for name in list(self._virtual):
                 self._compare_virtual(name, tag)
+            self.changed += self._columns.compare(self.accepts, tag)
 
     def finish(self) -> None:
         """Raise VerificationFailed for a table that no file of the set has made whole."""
-        for error in self._held.values():
+        for error in (*self._held.values(), *self._columns.held.values()):
             raise error
 
     def _is_settled(self, key: Table | str, name: str, tag: str) -> bool:

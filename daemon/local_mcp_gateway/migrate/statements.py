@@ -186,9 +186,9 @@ def expand_alter_column(
 
 
 def may_rebuild(sql: str) -> bool:
-    """Tell whether a text may put a new table in the place of an old one."""
+    """Tell whether a text may put a new table, or a new column, in the place of an old one."""
     upper = sql.upper()
-    makes = "CREATE" in upper or "RENAME" in upper
+    makes = any(word in upper for word in ("CREATE", "RENAME", "ADD"))
     return ("DROP" in upper and makes) or may_alter_column(sql)
 
 
