@@ -41,6 +41,11 @@ _PAGE: Final = (
 @click.option("--browser/--no-browser", default=True, help="Open the page, or only print it.")
 @click.option("--scope", help="Rights to ask for, instead of those that the server names.")
 @click.option(
+    "--resource/--no-resource",
+    default=None,
+    help="Tell the sign-in server which server the tokens are for; some refuse that [default: as last time].",
+)
+@click.option(
     "--redirect-host",
     type=click.Choice(["127.0.0.1", "localhost"]),
     help="How the browser is sent back, where the sign-in page insists on one [default: 127.0.0.1].",
@@ -62,6 +67,7 @@ def login(
     name: str,
     browser: bool,
     scope: str | None,
+    resource: bool | None,
     redirect_host: str | None,
     redirect_port: int | None,
     timeout_s: int,
@@ -91,6 +97,7 @@ def login(
             name=name,
             redirect_uri=redirect_uri,
             scope=scope,
+            resource=resource,
             document=invocation.settings.upstream.client_metadata_url,
         )
         if "login" in done:

@@ -59,6 +59,8 @@ class Client:
     resource: str = ""
     wanted_scope: str = ""
     """What a server has asked for beyond the scope of the tokens; the next sign-in asks for it."""
+    omits: str = ""
+    """`resource` where the issuer refuses to be told what the tokens are for (RFC 8707)."""
 
 
 _FACTS: Final = tuple(f.name for f in fields(Client) if f.name not in {"client_id", "issuer"})

@@ -109,6 +109,23 @@ async def test_a_refusal_in_the_browser_is_told(signed: Signed, issuer: Issuer) 
         )
 
 
+async def test_an_issuer_that_takes_no_resource_is_told_none_from_the_login_on(
+    signed: Signed, issuer: Issuer
+) -> None:
+    issuer.set(takes_resource=False)
+    with pytest.raises(GatewayError, match="invalid_target") as caught:
+        await signed.person.log_in("far")
+    assert "`server login far --no-resource`" in caught.value.hint
+    await signed.person.log_in("far", resource=False)
+    await signed.age(-1)
+    assert not isinstance(await signed.call(), dict)
+    assert issuer.seen("refresh_token") == 1
+    await signed.person.log_in("far")  # remembered
+    issuer.set(takes_resource=True)
+    await signed.person.log_in("far", resource=True)
+    assert issuer.last["authorize"]["resource"] == issuer.url
+
+
 async def test_a_client_is_used_again_as_long_as_its_redirect_fits(
     signed: Signed, issuer: Issuer
 ) -> None:

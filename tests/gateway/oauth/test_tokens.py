@@ -198,6 +198,18 @@ async def test_a_machine_needs_nobody_for_its_tokens_and_their_rights(
         assert issuer.seen("authorize") == issuer.seen("register") == 0
 
 
+async def test_a_registration_that_a_refresh_finds_forgotten_is_made_again_at_the_next_login(
+    tmp_path: Path, issuer: Issuer
+) -> None:
+    async with signed_in(tmp_path, issuer) as signed:
+        issuer.set(revoke=True, token="invalid_client")
+        assert LOGIN in await signed.refused()
+        issuer.set(token="")
+        await signed.person.log_in("far")
+        assert issuer.seen("register") == 2
+        assert await signed.call() == issuer.last["authorize"]["client_id"]
+
+
 async def test_a_clock_that_was_a_day_wrong_costs_one_refresh(
     tmp_path: Path, issuer: Issuer
 ) -> None:

@@ -42,6 +42,7 @@ SET: dict[str, Any] = {
     "issuers": None,  # paths of the issuers, instead of "base"
     "refresh": False,  # a refresh token for client credentials too
     "client_id": None,  # what is registered
+    "takes_resource": True,  # else it refuses to be told what a token is for
     "error": None,  # what the token endpoint answers, with 200
 }
 FIRST = dict(SET)
@@ -156,6 +157,10 @@ async def authorize(request: web.Request) -> web.Response:
     seen("authorize")
     query = dict(request.query)
     LAST["authorize"] = query
+    if "resource" in query and not SET["takes_resource"]:
+        refused = {"error": "invalid_target", "state": query["state"]}
+        refused["iss"] = origin(request) + SET["base"]
+        raise web.HTTPFound(URL(query["redirect_uri"]).extend_query(refused))
     code = secrets.token_hex(8)
     CODES[code] = query
     answer = {"code": code, "state": query["state"]}
@@ -201,8 +206,9 @@ async def token(request: web.Request) -> web.Response:
         return web.json_response({"error": "slow_down"}, status=429)
     if SET["token"] == "html":
         return web.Response(text="<html>Maintenance</html>", content_type="text/html")
-    if SET["error"]:
-        return web.json_response(SET["error"])
+    told = "resource" in form and not SET["takes_resource"]
+    if refusal := {"error": "invalid_target"} if told else SET["error"]:
+        return web.json_response(refusal)
     if SET["token"].startswith("invalid"):
         return web.json_response({"error": SET["token"], "error_description": "No."}, status=400)
     if kind == "authorization_code":

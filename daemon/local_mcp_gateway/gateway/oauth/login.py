@@ -71,10 +71,12 @@ async def begin_login(
     redirect_uri: str,
     document: str = "",
     scope: str | None = None,
+    names_resource: bool | None = None,
 ) -> PendingLogin | SignIn:
     """Find out where to sign in; return what waits for a person, or the tokens where none is needed.
 
-    `kept` is what was stored of the server, in plain; `document` the URL of the client's metadata document.
+    `kept` is what was stored of the server, in plain; `document` the URL of the client's metadata document;
+    `names_resource` whether the issuer is told what the tokens are for, None: as at the last login.
     Raises OAuthProblem.
     """
     async with Web.open(server) as web:
@@ -87,6 +89,11 @@ async def begin_login(
             client, secret = _facts(kept.client, found), kept.client_secret
         else:
             client, secret = await _register(web, found, redirect_uri, server.name)
+        omits = "" if kept is None or names_resource else kept.client.omits
+        if omits or names_resource is False:
+            client = replace(client, resource="", omits="resource")
+        else:
+            client = replace(client, omits="")
         before = kept.scope if kept is not None and kept.client.issuer == client.issuer else None
         wanted = kept.client.wanted_scope if kept is not None else ""
         if scope is None:

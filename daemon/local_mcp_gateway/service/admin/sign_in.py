@@ -78,6 +78,7 @@ async def perform(
                 redirect_uri=arguments["redirect_uri"],
                 document=arguments.get("document") or "",
                 scope=arguments.get("scope"),
+                names_resource=arguments.get("resource"),
             )
             if isinstance(found, PendingLogin):
                 return {"login": msgspec.to_builtins(found)}
@@ -127,6 +128,10 @@ async def _logout(
 def _as_problem(server: ServerDefinition, problem: OAuthProblem) -> UpstreamProblem:
     again = f"`server login {server.name}`"
     hint = f"Try again later with {again}." if problem.passes else f"Try again with {again}."
+    if problem.code and (problem.code == "invalid_target" or "resource" in problem.reason):
+        hint = (
+            f"`server login {server.name} --no-resource` does not tell it what the tokens are for."
+        )
     return UpstreamProblem(f"The sign-in to {server.name!r} failed: {problem.reason}.", hint=hint)
 
 
