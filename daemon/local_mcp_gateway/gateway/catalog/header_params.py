@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from local_mcp_gateway.gateway.protocol import (
+    INVALID_PARAMS,
+    Answer,
     decode_any,
     decode_header,
     duplicate_in,
     encode_header,
+    failure,
     member,
+    versions,
 )
 
 HEADER_PREFIX: Final = "mcp-param-"
@@ -85,6 +89,19 @@ def headers_for(
     arguments = _arguments(params)
     values = ((each.header, _text(_value(arguments, each.path))) for each in header_params)
     return tuple((header, encode_header(value)) for header, value in values if value is not None)
+
+
+def repeated(
+    header_params: tuple[HeaderParam, ...], sent: Mapping[str, str] | None, params: bytes
+) -> tuple[tuple[str, str], ...] | Answer:
+    """Return the headers that a call still needs, or why it is refused; None is sent by who repeats nothing."""
+    if (name := twice_in_arguments(header_params, params)) is not None:
+        text = f"Invalid params: the argument {name[:100]!r} appears twice"
+        return failure(INVALID_PARAMS, text)
+    if sent is None:
+        return headers_for(header_params, params)
+    wrong = header_fault(header_params, sent, params)
+    return () if wrong is None else failure(versions.HEADER_MISMATCH, wrong)
 
 
 def _arguments(params: bytes) -> Any:

@@ -109,6 +109,17 @@ def readable_capabilities(declared: Mapping[str, Any]) -> dict[str, Any]:
     return _readable_members(declared, lambda members: members)
 
 
+def unread_capabilities(given: Mapping[str, msgspec.Raw]) -> tuple[str, ...]:
+    """Return why clients are not told of some capabilities of a server."""
+    declared = decode_any(encode(given))
+    readable = readable_capabilities(declared)
+    return tuple(
+        f"its capability {name!r} is not shown as it is: clients could not read it"
+        for name in declared
+        if declared[name] != readable.get(name)
+    )
+
+
 def _readable_members(
     members: Mapping[str, Any], whole: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:

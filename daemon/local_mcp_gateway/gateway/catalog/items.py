@@ -39,6 +39,13 @@ LISTS: Final = (
     CatalogKind.RESOURCE_TEMPLATES,
     CatalogKind.PROMPTS,
 )
+METHODS: Final = {
+    CatalogKind.TOOLS: ("tools", "tools/list"),
+    CatalogKind.RESOURCES: ("resources", "resources/list"),
+    CatalogKind.RESOURCE_TEMPLATES: ("resources", "resources/templates/list"),
+    CatalogKind.PROMPTS: ("prompts", "prompts/list"),
+}
+"""List → the capability that declares it, and the method that asks for it."""
 KEYS: Final[Mapping[CatalogKind, str]] = {
     CatalogKind.TOOLS: "name",
     CatalogKind.RESOURCES: "uri",

@@ -9,10 +9,14 @@ from local_mcp_gateway.gateway.clients.admission import (
     TokenRefused,
 )
 from local_mcp_gateway.gateway.clients.capabilities import (
+    LEVELS,
+    LONGEST_NAME,
     MEDIATED,
     beyond,
     differs,
+    name_of_client,
     refusal,
+    severity_of,
     shared,
 )
 from local_mcp_gateway.gateway.clients.event_store import (
@@ -22,14 +26,7 @@ from local_mcp_gateway.gateway.clients.event_store import (
     is_of_stream,
     missed_warning,
 )
-from local_mcp_gateway.gateway.clients.sessions import (
-    LEVELS,
-    LONGEST_NAME,
-    Session,
-    Sessions,
-    name_of_client,
-    severity_of,
-)
+from local_mcp_gateway.gateway.clients.sessions import Session, Sessions
 
 __all__ = [
     "GONE",

@@ -1,4 +1,4 @@
-"""The capabilities of clients: what a server is told of them, and which of its requests fit. Pure.
+"""What clients say of themselves: capabilities, name and log level, and which requests of a server fit. Pure.
 
 A server that several clients share is told the capabilities that all of them have. Roots, sampling and
 elicitation are always among them: that is how the gateway finds out whether the server asks at all. A
@@ -29,6 +29,18 @@ MEDIATED: Final[dict[str, Any]] = {
 """What every server is told that clients share: each such request is checked when it comes."""
 DECLARED: Final = frozenset(MEDIATED)
 """The capabilities by which a client declares which requests it handles."""
+LEVELS: Final = (
+    "debug",
+    "info",
+    "notice",
+    "warning",
+    "error",
+    "critical",
+    "alert",
+    "emergency",
+)
+LONGEST_NAME: Final = 100
+"""How much of a client's name is kept."""
 _DECISIVE: Final = Names("mode", "tools", "toolChoice")
 """The members of a request that decide which capability it needs."""
 
@@ -127,3 +139,18 @@ def _common(first: Any, second: Any) -> Any:
 def _text(raw: bytes) -> str | None:
     value = decode_any(raw) if raw else None
     return value if isinstance(value, str) else None
+
+
+def name_of_client(info: object) -> str:
+    """Return name and version of a `clientInfo`; shortened, because anybody may send anything."""
+    about = info if isinstance(info, dict) else {}
+    given = (about.get("name"), about.get("version"))
+    return " ".join(text for text in given if isinstance(text, str))[:LONGEST_NAME]
+
+
+def severity_of(method: str, params: bytes) -> int:
+    """Return the severity of a notification: a log message's level in `LEVELS`, else above all levels."""
+    if method != "notifications/message":
+        return len(LEVELS)
+    level = member(params, "level").decode("utf-8", "replace").strip('"')
+    return LEVELS.index(level) if level in LEVELS else len(LEVELS)

@@ -10,7 +10,12 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from local_mcp_gateway.gateway.clients.capabilities import refusal
+from local_mcp_gateway.gateway.clients.capabilities import (
+    LEVELS,
+    LONGEST_NAME,
+    name_of_client,
+    refusal,
+)
 from local_mcp_gateway.gateway.clients.event_store import (
     GRACE_S,
     EventStore,
@@ -22,16 +27,6 @@ from local_mcp_gateway.gateway.clients.event_store import (
 )
 from local_mcp_gateway.gateway.protocol import Answer, Envelope, decode_any, jsonrpc, versions
 
-LEVELS: Final = (
-    "debug",
-    "info",
-    "notice",
-    "warning",
-    "error",
-    "critical",
-    "alert",
-    "emergency",
-)
 KEPT_EVENTS: Final = 256
 """How many messages of the GET stream are kept for a client that resumes with Last-Event-ID."""
 IDLE_S: Final = 24 * 3600
@@ -40,8 +35,6 @@ USED_S: Final = 600.0
 LOOK_S: Final = 600.0
 """Minimum interval between two searches for unused sessions."""
 
-LONGEST_NAME: Final = 100
-"""How much of a client's name is kept."""
 REMEMBERED_S: Final = 1.0
 """How long a cancellation waits for its request: over HTTP it may arrive first, on another connection."""
 MOST_REMEMBERED: Final = 100
@@ -418,18 +411,3 @@ def _object(value: object) -> dict[str, object]:
     if isinstance(value, bytes):
         value = decode_any(value) if value else {}
     return value if isinstance(value, dict) else {}
-
-
-def name_of_client(info: object) -> str:
-    """Return name and version of a `clientInfo`; shortened, because anybody may send anything."""
-    about = info if isinstance(info, dict) else {}
-    given = (about.get("name"), about.get("version"))
-    return " ".join(text for text in given if isinstance(text, str))[:LONGEST_NAME]
-
-
-def severity_of(method: str, params: bytes) -> int:
-    """Return the severity of a notification: a log message's level in `LEVELS`, else above all levels."""
-    if method != "notifications/message":
-        return len(LEVELS)
-    level = jsonrpc.member(params, "level").decode("utf-8", "replace").strip('"')
-    return LEVELS.index(level) if level in LEVELS else len(LEVELS)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,7 +17,7 @@ from local_mcp_gateway.gateway.clients import (
     RETRY_AFTER,
     TokenRefused,
 )
-from local_mcp_gateway.gateway.http.endpoints import OPEN, serve_builtin
+from local_mcp_gateway.gateway.http.endpoints import FOR_PEOPLE, OPEN, serve_builtin
 from local_mcp_gateway.gateway.http.request import (
     BodyTooLarge,
     HttpRequest,
@@ -26,6 +25,7 @@ from local_mcp_gateway.gateway.http.request import (
     Receive,
     Scope,
     Send,
+    profile_in,
 )
 from local_mcp_gateway.gateway.http.response import PostResponse, client_request
 from local_mcp_gateway.gateway.http.streams import (
@@ -69,11 +69,6 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.1
 """How late a timer of a response may fire."""
-FOR_PEOPLE: Final = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local MCP Gateway</title>'
-    "<p>This is the address for MCP clients: put it into the configuration of yours. What the gateway"
-    ' shows to people is at <a href="/">its first page</a>.</p>'
-)
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -216,7 +211,7 @@ class GatewayApp:
         return serve_builtin(http_request, self._calls, self._status, missing, admitted=admitted)
 
     def _profile(self, http_request: HttpRequest) -> str | None:
-        named = _profile_in(http_request.path)
+        named = profile_in(http_request.path)
         if named is None:
             return None
         profiles = self._registry.reachable(http_request.token)
@@ -398,13 +393,3 @@ class GatewayApp:
             await http_request.plain(406, failure(INVALID_REQUEST, "Accept text/event-stream"))
         else:
             await serve_stream(session, http_request, self._options.keepalive_s)
-
-
-@lru_cache(16)
-def _profile_in(path: str) -> str | None:
-    """Return the profile that a path names, "" for the default one; None where it is no path of MCP."""
-    parts = path.strip("/").removeprefix("api/").split("/")
-    if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
-        return None
-    name = parts[1] if len(parts) == 2 else ""
-    return "" if name == "gateway" and path.startswith("/api/") else name

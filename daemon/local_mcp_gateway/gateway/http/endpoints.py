@@ -24,6 +24,11 @@ REGISTER: Final = (
     " `Authorization: Bearer TOKEN`"
 )
 """The answer to a client that tries to register. Of all refusals, the SDKs show a person this text alone."""
+FOR_PEOPLE: Final = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><title>Local MCP Gateway</title>'
+    "<p>This is the address for MCP clients: put it into the configuration of yours. What the gateway"
+    ' shows to people is at <a href="/">its first page</a>.</p>'
+)
 _REGISTER: Final = jsonrpc.encode(
     {"error": "invalid_client_metadata", "error_description": REGISTER}
 )

@@ -174,6 +174,16 @@ class HttpRequest(msgspec.Struct, eq=False):
         await self.empty(405, (b"allow", methods))
 
 
+@lru_cache(16)
+def profile_in(path: str) -> str | None:
+    """Return the profile that a path names, "" for the default one; None where it is no path of MCP."""
+    parts = path.strip("/").removeprefix("api/").split("/")
+    if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
+        return None
+    name = parts[1] if len(parts) == 2 else ""
+    return "" if name == "gateway" and path.startswith("/api/") else name
+
+
 @lru_cache(64)
 def accepts_stream(accept: str) -> bool:
     """Return whether an `Accept` header allows an event stream: named, and not with weight 0."""

@@ -13,12 +13,11 @@ import msgspec
 
 from local_mcp_gateway.gateway.catalog import (
     HELD,
+    METHODS,
     Reader,
     Route,
-    header_fault,
-    headers_for,
     held_message,
-    twice_in_arguments,
+    repeated,
     with_shown_uris,
 )
 from local_mcp_gateway.gateway.protocol import (
@@ -45,21 +44,13 @@ from local_mcp_gateway.gateway.upstreams import ANYBODY, Call, Caller, Upstream
 from local_mcp_gateway.store import CatalogKind, Prefix
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.catalog import HeaderParam
     from local_mcp_gateway.gateway.clients import Session, Sessions
     from local_mcp_gateway.gateway.routing.registry import Registry
     from local_mcp_gateway.gateway.routing.sharing import Sharing
     from local_mcp_gateway.gateway.routing.subscribers import Subscribers
     from local_mcp_gateway.gateway.tasks import TaskScope
 
-LIST_METHODS: Final = {
-    "tools/list": CatalogKind.TOOLS,
-    "resources/list": CatalogKind.RESOURCES,
-    "resources/templates/list": CatalogKind.RESOURCE_TEMPLATES,
-    "prompts/list": CatalogKind.PROMPTS,
-}
-
-
+LIST_METHODS: Final = {method: kind for kind, (_, method) in METHODS.items()}
 TASK_AWARE: Final = frozenset({"tools/call", *mcp_tasks.METHODS})
 """Methods whose results name tasks."""
 
@@ -303,10 +294,11 @@ class Router:
         if request.method == "tools/call":
             listing = self._registry.at(route.server, request.session) or upstream
             if header_params := self._registry.header_params(listing, route.key):
-                repeated = _repeated(header_params, request, params)
-                if isinstance(repeated, Answer):
-                    return repeated
-                headers += repeated
+                sent = dict(request.headers) if request.repeats else None
+                needed = repeated(header_params, sent, params)
+                if isinstance(needed, Answer):
+                    return needed
+                headers += needed
 
         # No coroutine, and so is `_translated`: each further one costs every call.
         def forward(caller: Caller, params: bytes) -> Awaitable[Answer]:
@@ -384,19 +376,6 @@ def _text(raw: msgspec.Raw | None) -> str | None:
     """Return a member's text, if it is a string."""
     value = None if raw is None or bytes(raw)[:1] != b'"' else jsonrpc.decode_any(raw)
     return value if isinstance(value, str) else None
-
-
-def _repeated(
-    header_params: tuple[HeaderParam, ...], request: ClientRequest, params: bytes
-) -> tuple[tuple[str, str], ...] | Answer:
-    """Return the headers that repeat arguments, without the client's own, or why the call is refused."""
-    if (name := twice_in_arguments(header_params, params)) is not None:
-        text = f"Invalid params: the argument {name[:100]!r} appears twice"
-        return failure(INVALID_PARAMS, text)
-    if not request.repeats:
-        return headers_for(header_params, params)
-    wrong = header_fault(header_params, dict(request.headers), params)
-    return () if wrong is None else failure(versions.HEADER_MISMATCH, wrong)
 
 
 def _refusal(request: ClientRequest, route: Route) -> Answer:

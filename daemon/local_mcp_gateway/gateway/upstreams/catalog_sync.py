@@ -23,10 +23,11 @@ from local_mcp_gateway.gateway.catalog import (
     KEYS,
     LISTS,
     MEMBERS,
+    METHODS,
     Item,
     ServerCatalog,
     items_of,
-    readable_capabilities,
+    unread_capabilities,
     validate,
 )
 from local_mcp_gateway.gateway.protocol import (
@@ -52,12 +53,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.log import Emit
 
 
-METHODS: Final = {
-    CatalogKind.TOOLS: ("tools", "tools/list"),
-    CatalogKind.RESOURCES: ("resources", "resources/list"),
-    CatalogKind.RESOURCE_TEMPLATES: ("resources", "resources/templates/list"),
-    CatalogKind.PROMPTS: ("prompts", "prompts/list"),
-}
 MOST_PAGES: Final = 1000
 UNDECLARED_S: Final = 2.0
 """How long to wait for a list that the server does not declare."""
@@ -125,7 +120,9 @@ async def fetch_lists(
         await asyncio.wait(tasks.values() if tools is None else (tools,))
         late = tuple(kind for kind, task in tasks.items() if not task.done())
         early = [task.result() for kind, task in tasks.items() if kind not in late]
-        take(_together([_introduction(connection), *early], late))
+        unread = unread_capabilities(connection.identity.capabilities)
+        told = Fetched(unfit={CatalogKind.INITIALIZE: unread})
+        take(_together([told, *early], late))
         if late:
             take(_together([await tasks[kind] for kind in late]))
 
@@ -135,17 +132,6 @@ def _together(parts: Iterable[Fetched], late: tuple[CatalogKind, ...] = ()) -> F
     for part in parts:
         whole.add(part)
     return whole
-
-
-def _introduction(connection: Connection) -> Fetched:
-    """Return why clients are not told of some capabilities of the server."""
-    declared = decode_any(encode(connection.identity.capabilities))
-    readable = readable_capabilities(declared)
-    lost = [name for name in declared if declared[name] != readable.get(name)]
-    problems = [
-        f"its capability {name!r} is not shown as it is: clients could not read it" for name in lost
-    ]
-    return Fetched(unfit={CatalogKind.INITIALIZE: tuple(problems)})
 
 
 async def _undeclared(connection: Connection, kind: CatalogKind, *, ask: bool) -> Fetched:

@@ -13,10 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.gateway.catalog import LISTS, Lists, ServerCatalog
+from local_mcp_gateway.gateway.catalog import LISTS, METHODS, Lists, ServerCatalog
 from local_mcp_gateway.gateway.protocol import Answer, decode_any, encode, jsonrpc
 from local_mcp_gateway.gateway.tasks import Deadline, TaskScope, TimerWheel
-from local_mcp_gateway.gateway.upstreams.catalog_sync import METHODS, CatalogSync
+from local_mcp_gateway.gateway.upstreams.catalog_sync import CatalogSync
 from local_mcp_gateway.gateway.upstreams.connection import (
     SAFE,
     SILENT,
