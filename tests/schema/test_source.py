@@ -1,15 +1,17 @@
-"""Schemas from .sql files: in any order, and as SQLite's shell prints them."""
+"""Schemas from .sql files, in any order and as SQLite's shell prints them, and from Python modules."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from local_mcp_gateway.errors import SchemaProblem
-from local_mcp_gateway.schema.source import read_sql
+from local_mcp_gateway.schema.source import read_module, read_sql
 
 NOTES = """CREATE TABLE notes(id INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT);
 CREATE VIRTUAL TABLE found USING fts5(body, content=notes, content_rowid=id);
@@ -62,3 +64,19 @@ def test_what_the_application_provides_is_to_be_registered(tmp_path: Path) -> No
     with pytest.raises(SchemaProblem, match=r"no such function: mine") as caught:
         read_sql(file)
     assert "[migrations.functions] mine =" in str(caught.value.hint)
+
+
+def test_the_second_of_two_quick_saves_of_a_module_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have the same size, and the same second on the disk."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    module = tmp_path / "tables.py"
+    for name in ("one", "two"):
+        module.write_text(
+            "from sqlalchemy import Column, Integer, MetaData, Table\n"
+            f"t = Table('{name}', MetaData(), Column('id', Integer))\n"
+        )
+        os.utime(module, (1_700_000_000, 1_700_000_000))
+        assert list(read_module(str(module)).tables) == [name]
+    assert list(tmp_path.iterdir()) == [module]

@@ -227,6 +227,7 @@ def _import(name: str) -> ModuleType:
         raise SchemaProblem(f"There is no schema module {name}.", hint="Give an existing file.")
     search_folder = str(file.resolve().parent if is_file else Path.cwd())
     sys.path.insert(0, search_folder)
+    written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         return _load(file) if is_file else importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a module can raise anything
@@ -240,6 +241,8 @@ def _import(name: str) -> ModuleType:
             ) from None
         raise SchemaProblem(_own_line(name, error), hint=_SUGGESTION) from None
     finally:
+        # Python knows a compiled file by second and size: it would hide the second of two quick saves.
+        sys.dont_write_bytecode = written
         if search_folder in sys.path:
             sys.path.remove(search_folder)
 
