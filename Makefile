@@ -21,8 +21,8 @@ run: ## start the gateway in dev mode with two demo servers, in .demo/ (ARGS="--
 	@requirements/install .venv demo
 	@$(BIN)/python examples/run_demo.py $(ARGS)
 
-test: setup ## run the tests, on every core (ARGS="tests/guard -k kill"; ARGS="-n 0" on one)
-	@$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+test: setup ## run the tests, on every core (ARGS="tests/guard -k kill"; ARGS="-n 0" on one; LOOP=asyncio without uvloop)
+	@$(if $(filter asyncio,$(LOOP)),PYTHONPATH=$(CURDIR)/tests/no_uvloop )$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 lint: setup ## ruff, mypy --strict and the import rules
 	@requirements/install .venv-lint lint

@@ -59,7 +59,12 @@ def serve(application: Any) -> None:
     listening = socket.create_server(("127.0.0.1", 0), backlog=512)
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not see TCP here
     print(f"http://127.0.0.1:{listening.getsockname()[1]}/mcp", flush=True)
-    config = uvicorn.Config(application, log_level="warning", access_log=False)
+    config = uvicorn.Config(
+        application,
+        loop="asyncio",  # the same floor, whatever is installed
+        log_level="warning",
+        access_log=False,
+    )
     uvicorn.Server(config).run([listening])
 
 

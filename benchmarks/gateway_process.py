@@ -21,7 +21,7 @@ from local_mcp_gateway.service.http.server import (
     CoalescingProtocol,
 )
 from local_mcp_gateway.service.options import gateway_options
-from local_mcp_gateway.service.process import collect_rarely
+from local_mcp_gateway.service.process import collect_rarely, event_loop
 from local_mcp_gateway.store import queries
 from local_mcp_gateway.store.model import (
     Member,
@@ -74,4 +74,5 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), [definition(text) for text in sys.argv[2:]]))
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        runner.run(main(Path(sys.argv[1]), [definition(text) for text in sys.argv[2:]]))

@@ -24,6 +24,7 @@ configuration, and none outlives its test.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -37,6 +38,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from local_mcp_gateway.service.process import event_loop
 from tests import tally
 from tests.cli.kept import NOTES
 from tests.harness import REPOSITORY, Finished, GatewayProcess, Place, new_place, strace_missing
@@ -56,6 +58,22 @@ settings.load_profile("unhurried")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+LOOPS = {"uvloop": event_loop(), "asyncio": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Any]:
+    """Return the event loop that `serve` takes, and all that there are to a test that names them.
+
+    `@pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])` runs a test on each.
+    """
+    loops = {name: loop for name, loop in LOOPS.items() if loop is not None}
+    marker = item.get_closest_marker("asyncio")
+    if marker is not None and "loop_factories" in marker.kwargs:
+        return loops
+    return dict([next(iter(loops.items()))])
 
 
 @pytest.fixture

@@ -40,6 +40,8 @@ NEWS = struct.Struct("i")
 """What is told of a fork, twice: its process id, then its exit code; both may be there at once."""
 LARGEST_ORDER = 1 << 17
 MOST_DESCRIPTORS = 8
+NO_UVLOOP = str(Path(__file__).parent / "no_uvloop")
+"""On PYTHONPATH it hides uvloop, as `make test LOOP=asyncio` does from all that the tests start."""
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 Before = tuple[str, ...]
@@ -97,7 +99,11 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd=REPOSITORY,
-                env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
+                env={
+                    name: value
+                    for name, value in os.environ.items()
+                    if not name.startswith("PYTHON") or value == NO_UVLOOP
+                },
             )
 
     def close(self) -> None:

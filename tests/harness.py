@@ -27,7 +27,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
-from tests.fork_server import Fork, whole_program
+from tests.fork_server import NO_UVLOOP, Fork, whole_program
 
 REPOSITORY = Path(__file__).parents[1]
 DEADLINE_S = 60.0
@@ -43,6 +43,7 @@ def clean_environment(home: Path, **extra: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if name in {"PATH", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYENV_VERSION", "PYENV_ROOT"}
         or name.startswith(("COVERAGE_", "PIP_", "npm_"))
+        or (name, value) == ("PYTHONPATH", NO_UVLOOP)
     }
     return {**kept, "HOME": str(home), "NO_COLOR": "1", **extra}
 

@@ -17,6 +17,7 @@ import anyio
 import pytest
 
 from local_mcp_gateway.service.process import Signals, bounded_thread_starts
+from tests.fork_server import NO_UVLOOP
 from tests.gateway.support import SERVERS
 from tests.harness import DEADLINE_S, Place, poll
 
@@ -198,20 +199,64 @@ def test_more_clients_are_served_than_the_soft_limit_allows_and_children_keep_th
         assert open_files(child) == "100"
 
 
-def test_clients_beyond_every_limit_wait_and_the_log_says_so_once(shipped: Place) -> None:
-    with shipped.serve(prefix=NO_MORE) as gateway:
+ON_EACH_LOOP = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+
+
+def env_of(loop: str) -> dict[str, str]:
+    if loop == "asyncio":
+        return {"PYTHONPATH": NO_UVLOOP}
+    pytest.importorskip("uvloop")
+    return {}
+
+
+@ON_EACH_LOOP
+def test_clients_beyond_every_limit_wait_and_the_log_says_so_once(
+    shipped: Place, loop: str
+) -> None:
+    shipped.run("server", "add", "plain", "--", sys.executable, str(SERVERS / "plain.py"))
+    with shipped.serve(prefix=NO_MORE, env=env_of(loop)) as gateway:
+        assert gateway.wait_for("service.starting")["loop"] == loop
         gateway.wait_ready()
         host, port = gateway.url.removeprefix("http://").split(":")
         with ExitStack() as clients:
             for _ in range(300):
                 clients.enter_context(socket.create_connection((host, int(port)), timeout=60))
-            told = gateway.wait_for("library.warned")
-            assert "out of system resource" in told["message"]
+            told = gateway.wait_for("gateway.full")
+            assert told["reason"] == "the limit of open files is near"
+            # A client that waits is not refused, and what clients leave is enough to start a server.
+            assert shipped.run("server", "test", "plain").code == 0
         with urllib.request.urlopen(gateway.url + "/health/live", timeout=60) as reply:
             assert json.load(reply) == {"status": "alive"}
         assert gateway.stop() == 0
-        assert gateway.names().count("library.warned") <= 3
+        assert gateway.names().count("gateway.full") == 1
+        assert "library.warned" not in gateway.names()
         assert "service.refused" not in gateway.names()
+
+
+@ON_EACH_LOOP
+def test_a_child_has_its_three_pipes_and_nothing_else(shipped: Place, loop: str) -> None:
+    """Not the lock, the database, a client, another child's pipes, or what a shell left open."""
+    for name in ("one", "two"):
+        shipped.run("server", "add", name, "--", sys.executable, str(SERVERS / "plain.py"))
+    left_open = ("sh", "-c", 'exec 7</dev/null; exec 8<&7; exec "$@"', "sh")
+    with shipped.serve(prefix=left_open, env=env_of(loop)) as gateway:
+        host, port = gateway.wait_ready().url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as client:
+            client.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
+            tools = shipped.run("tools", "--json")  # which starts both
+            assert tools.code == 0, tools.stderr
+            pid = gateway.wait_for("service.starting")["pid"]
+            assert Path(f"/proc/{pid}/fd/8").exists()
+            children = [
+                int(child)
+                for thread in Path(f"/proc/{pid}/task").iterdir()
+                for child in (thread / "children").read_text().split()
+            ]
+            found = [
+                {each.name for each in Path(f"/proc/{child}/fd").iterdir()} for child in children
+            ]
+            assert found == [{"0", "1", "2"}] * 3, "two servers and their watch"
 
 
 def test_a_look_at_the_memory_that_finds_no_descriptor_is_made_again_later() -> None:

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from local_mcp_gateway.service.process import LEAST_FILES
 from tests.harness import GatewayProcess, Place
 
 
@@ -46,8 +47,18 @@ def test_a_start_without_memory_is_told(shipped: Place, megabytes: int) -> None:
         assert gateway.stop() == 0
 
 
-@pytest.mark.parametrize("files", [16, 20, 24, 28, 32])
+@pytest.mark.parametrize("files", [16, 40, LEAST_FILES - 1])
 def test_a_start_without_files_is_told(shipped: Place, files: int) -> None:
-    limit = f'ulimit -n {files}; exec "$@"'
-    with shipped.serve(prefix=("sh", "-c", limit, "sh")) as gateway:
-        refused(gateway)
+    with shipped.serve(prefix=limited_to(files)) as gateway:
+        assert refused(gateway)
+
+
+def test_the_least_that_a_start_wants_of_files_is_enough_for_a_client(shipped: Place) -> None:
+    with shipped.serve(prefix=limited_to(LEAST_FILES)) as gateway:
+        assert gateway.wait_ready().is_live()
+        assert gateway.stop() == 0
+        assert "gateway.full" not in gateway.names()
+
+
+def limited_to(files: int) -> tuple[str, ...]:
+    return ("sh", "-c", f'ulimit -n {files}; exec "$@"', "sh")

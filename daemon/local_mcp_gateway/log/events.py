@@ -82,6 +82,10 @@ EVENTS: dict[str, Event] = {
         "The https certificate expires in less than 14 days; reported at the start and every day.",
     ),
     "gateway.listening": Event("info", "The gateway answers at this address."),
+    "gateway.full": Event(
+        "warning",
+        "No descriptor is left for more clients; they wait until there is one, and none is refused.",
+    ),
     "service.ready": Event(
         "info", "The start in one line: everything is up; duration since the process started."
     ),

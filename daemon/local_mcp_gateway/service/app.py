@@ -159,6 +159,7 @@ class RunningService:
                             self.gateway.hold_refusal,
                         ),
                         listener,
+                        emit=self.emit,
                         drain_timeout_s=settings.gateway.drain_timeout_s,
                         second_signal=self.signals.second_signal,
                         tls=None if certificate is None else certificate.context,

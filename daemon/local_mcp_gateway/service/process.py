@@ -1,4 +1,4 @@
-"""The process itself: its signals, its memory and its descriptors.
+"""The process itself: its event loop, its signals, its memory and its descriptors.
 
 SIGTERM and SIGINT stop, SIGHUP reloads. The handlers are installed before anything else, so that a stop
 during the guard reaches its worker thread (`stop`) and a stop while serving reaches the event loop
@@ -8,6 +8,7 @@ during the guard reaches its worker thread (`stop`) and a stop while serving rea
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from local_mcp_gateway.database import StopEvent
+from local_mcp_gateway.errors import NoResources
 
 if TYPE_CHECKING:
     import asyncio
@@ -186,6 +188,40 @@ def collect_rarely() -> None:
     """
     gc.freeze()
     gc.set_threshold(AFTER_OBJECTS, 20, 20)
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's event loop; None where it is not installed: asyncio's own does the same, slower."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def keep_from_children() -> None:
+    """Let no child inherit a descriptor that came from outside, beyond stdin, stdout and stderr.
+
+    Python's own are never inherited, and neither are SQLite's; uvloop closes none in a child.
+    """
+    with suppress(OSError):  # no /proc
+        for entry in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):  # the descriptor of the folder itself
+                if int(entry.name) > 2:
+                    os.set_inheritable(int(entry.name), False)
+
+
+LEAST_FILES: Final = 64
+"""What a start without servers and clients uses, and the reserve, and a few clients."""
+
+
+def require_files() -> None:
+    """Raise NoResources where descriptors would run out in the middle of a start, or with the first clients."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= hard < LEAST_FILES:
+        raise NoResources(
+            f"The system allows this process {hard} open files, and it needs {LEAST_FILES}."
+        )
 
 
 def allow_many() -> None:

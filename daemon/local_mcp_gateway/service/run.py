@@ -10,6 +10,7 @@ Guard, gateway and database do not know each other; this module connects them.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -29,7 +30,13 @@ from local_mcp_gateway.service.exit_status import report_exit, root_cause
 from local_mcp_gateway.service.history import StartRecord
 from local_mcp_gateway.service.http import ServerCertificate, listening_socket
 from local_mcp_gateway.service.options import check_gateway_tables, gateway_policy, planner
-from local_mcp_gateway.service.process import Signals, bounded_thread_starts
+from local_mcp_gateway.service.process import (
+    Signals,
+    bounded_thread_starts,
+    event_loop,
+    keep_from_children,
+    require_files,
+)
 from local_mcp_gateway.service.progress import StatusLine, report_progress
 from local_mcp_gateway.service.replica import replicating
 from local_mcp_gateway.service.systemd import Notifier
@@ -51,6 +58,7 @@ def serve(serving: ServeOptions, log: Log) -> Exit:
     """
     # The data folder is 0700 and everything written into it 0600, SQLite's own files included.
     os.umask(0o077)
+    keep_from_children()
     notifier = Notifier.from_environment()
     status = StatusLine(notifier)
     settings = serving.settings
@@ -72,7 +80,11 @@ def serve(serving: ServeOptions, log: Log) -> Exit:
             lift_bound()
 
         try:
-            anyio.run(partial(run, serving, emit, notifier, status, signals, outputs, started))
+            require_files()
+            anyio.run(
+                partial(run, serving, emit, notifier, status, signals, outputs, started),
+                backend_options={"loop_factory": event_loop()},
+            )
         except Exception as error:  # noqa: BLE001  the outermost handler of the service
             return report_exit(root_cause(error), emit, notifier)
     return Exit.OK
@@ -100,6 +112,7 @@ async def run(
         migrations=str(settings.migrations_folder),
         dev=serving.dev,
         python=sys.version.split()[0],
+        loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
         sqlite=SQLITE_VERSION,
     )
     files = settings.tls_files

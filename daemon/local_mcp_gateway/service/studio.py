@@ -137,7 +137,9 @@ async def serve_database(
         async def again() -> None:
             await anext(signals)
 
-        async with serving(studio, listener, drain_timeout_s=STOP_S, second_signal=again):
+        async with serving(
+            studio, listener, emit=emit, drain_timeout_s=STOP_S, second_signal=again
+        ):
             ready(url + studio.link())
             await anext(signals)
 

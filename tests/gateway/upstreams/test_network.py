@@ -257,7 +257,8 @@ async def test_children_inherit_how_this_machine_reaches_others(
 
     env = ServerDefinition("env", ServerKind.STDIO, command="env", env={"NO_PROXY": "own"})
     silent = Output(lambda _: iter(()), lambda: None)
-    child = await spawn(env, Output(received, ended.set), silent, lambda: None)
+    child = spawn(env)
+    await child.connect(Output(received, ended.set), silent, lambda: None)
     await ended.wait()
     await child.end()
     found = dict(line.partition("=")[::2] for line in printed.decode().splitlines())

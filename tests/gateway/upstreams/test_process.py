@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local_mcp_gateway.gateway.upstreams.process import (
+    ChildProcess,
     LineEnds,
     LineReader,
     OrphanReaper,
@@ -33,17 +34,25 @@ from tests.gateway.support import REPOSITORY, SERVERS
 SILENT = Output(lambda _: iter(()), lambda: None)
 
 
-async def test_no_child_is_reaped_behind_the_back_of_asyncio(
+async def spawned(server: ServerDefinition, stdout: Output = SILENT) -> ChildProcess:
+    child = spawn(server)
+    await child.connect(stdout, SILENT, lambda: None)
+    return child
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+async def test_no_child_is_reaped_behind_the_back_of_who_waits_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cat = ServerDefinition("cat", ServerKind.STDIO, command="cat")
     for _ in range(12):  # a race that was lost one time in five
-        children = [await spawn(cat, SILENT, SILENT, lambda: None) for _ in range(4)]
+        children = [await spawned(cat) for _ in range(4)]
         await asyncio.gather(*(child.end() for child in children))
         assert [child.returncode for child in children] == [0] * 4
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
 async def test_a_child_whose_stdin_somebody_else_keeps_open_and_full_can_be_ended() -> None:
     """It has left the group, so no signal reaches it, and it never reads what is still to be written."""
     script = "exec 3<&0; setsid sleep 600 <&3 & echo $!; exec sleep 600"
@@ -54,7 +63,7 @@ async def test_a_child_whose_stdin_somebody_else_keeps_open_and_full_can_be_ende
         yield
 
     keeping = ServerDefinition("keeps", ServerKind.STDIO, command="sh", args=("-c", script))
-    child = await spawn(keeping, Output(receive, lambda: None), SILENT, lambda: None)
+    child = await spawned(keeping, Output(receive, lambda: None))
     child.write(bytes(1024 * 1024))
     with anyio.fail_after(30):
         other = await heard
@@ -130,6 +139,7 @@ async def test_the_children_and_grandchildren_of_a_killed_gateway_are_ended(tmp_
         await gone(pid)
 
 
+@pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
 async def test_a_watch_that_somebody_ended_is_kept_anew_with_the_next_child() -> None:
     children = [
         await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
@@ -137,12 +147,12 @@ async def test_a_watch_that_somebody_ended_is_kept_anew_with_the_next_child() ->
     ]
     reaper = OrphanReaper()
     try:
-        await reaper.watch(children[0].pid)
+        reaper.watch(children[0].pid)
         first = reaper._process
         assert first is not None
         first.kill()
-        await first.wait()
-        await reaper.watch(children[1].pid)
+        await reaper._exited.wait()
+        reaper.watch(children[1].pid)
         await reaper.close()  # as when the gateway is killed: no child was taken back
         with anyio.fail_after(30):
             assert [await child.wait() for child in children] == [-signal.SIGTERM] * 2

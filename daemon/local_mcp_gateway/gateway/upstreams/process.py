@@ -10,12 +10,13 @@ import asyncio
 import os
 import resource
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from subprocess import DEVNULL, PIPE, Popen
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from local_mcp_gateway.gateway.upstreams.connection import FairShare, UpstreamDisconnected
 
@@ -32,8 +33,6 @@ INHERITED: Final = (
 """What a child gets of our environment: the bare minimum, and how this machine reaches others."""
 END_BYTES: Final = 4096
 """How much of each end of a line beyond the limit is kept."""
-BUSY_TICKS: Final = 10
-BUSY_BYTES: Final = 65_536
 EOF_GRACE_S: Final = 1.0
 TERM_GRACE_S: Final = 2.0
 OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -106,29 +105,174 @@ class Output:
     ended: Callable[[], None]
 
 
-class ChildProcess(asyncio.SubprocessProtocol):
+class _Descriptor:
+    """One end of a pipe that is given to the event loop, which owns it from then on."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._fd = os.dup(pipe.fileno())
+        self._is_ours = isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop)
+        pipe.close()
+
+    def fileno(self) -> int:
+        """Return its number."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close it where the loop leaves that to us: libuv has closed it, and the number may be another's."""
+        if self._is_ours:
+            os.close(self._fd)
+
+
+class _InputPipe(asyncio.BaseProtocol):
+    """The pipe to a child's stdin."""
+
+    def __init__(self, has_room: asyncio.Event, closed: Callable[[], None]) -> None:
+        self._has_room, self._closed = has_room, closed
+
+    def pause_writing(self) -> None:
+        """Record that the pipe and its buffer are full."""
+        self._has_room.clear()
+
+    def resume_writing(self) -> None:
+        """Record that there is room again."""
+        self._has_room.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Report that it is closed, at either end."""
+        self._has_room.set()
+        self._closed()
+
+
+class _OutputPipe(asyncio.Protocol):
+    """A pipe that a child writes to."""
+
+    _transport: asyncio.ReadTransport
+
+    def __init__(self, output: Output, closed: Callable[[], None]) -> None:
+        self._output, self._closed = output, closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, to pause it."""
+        self._transport = cast("asyncio.ReadTransport", transport)  # uvloop's is no subclass
+
+    def data_received(self, data: bytes) -> None:
+        """Process output."""
+        if not self._takes_all(self._output.received(data)):
+            self._transport.pause_reading()
+
+    def _takes_all(self, steps: Iterator[None]) -> bool:
+        """Process as much as fits into one turn; schedule the rest."""
+        turn = FairShare()
+        for _ in steps:
+            if rest_s := turn.rest_s():
+                asyncio.get_running_loop().call_later(rest_s, self._go_on, steps)
+                return False
+        return True
+
+    def _go_on(self, steps: Iterator[None]) -> None:
+        if self._takes_all(steps) and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Report that it has ended."""
+        self._output.ended()
+        self._closed()
+
+
+def _exit_of(process: Popen[bytes]) -> asyncio.Event:
+    """Return what is set when the process has exited, and its exit code is known."""
+    loop, exited = asyncio.get_running_loop(), asyncio.Event()
+
+    def readable() -> None:
+        loop.remove_reader(handle)
+        os.close(handle)
+        process.wait()
+        exited.set()
+
+    def wait() -> None:
+        process.wait()
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(exited.set)
+
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:  # an old kernel, or no free descriptor
+        threading.Thread(target=wait, daemon=True).start()
+    else:
+        loop.add_reader(handle, readable)
+    return exited
+
+
+class ChildProcess:
     """A running child and its pipes: its output goes to two `Output`s, `write` feeds its stdin.
 
-    `stdin_closed` is called when it no longer reads: it has closed its stdin, or we have.
+    Not a subprocess of the event loop: uvloop's have sockets for pipes, on which nobody can open
+    `/dev/stderr`, inherit every descriptor that can be inherited, and get output while they are paused.
     """
 
-    pid: int
-    _transport: asyncio.SubprocessTransport
     _stdin: asyncio.WriteTransport
 
-    def __init__(self, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]) -> None:
-        self.exited = asyncio.Event()
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], cwd: str | None) -> None:
+        self._process = Popen(
+            command,
+            bufsize=0,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.exited = _exit_of(self._process)
         """Set when it has exited and its exit code is known, whether or not its pipes are closed."""
-        self._closed = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
-        self._outputs = {1: stdout, 2: stderr}
-        self._ended = {0: stdin_closed, 1: stdout.ended, 2: stderr.ended}
+        self._pipes: list[asyncio.BaseTransport] = []
+        self._open_pipes = 3
+        self._closed = asyncio.Event()
 
     @property
     def returncode(self) -> int | None:
         """Return its exit code, or the negative number of the signal; None while it runs."""
-        return self._transport.get_returncode()
+        return self._process.returncode
+
+    async def connect(
+        self, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]
+    ) -> None:
+        """Connect its pipes. `stdin_closed` is called when it has closed its stdin, or we have."""
+        loop, process = asyncio.get_running_loop(), self._process
+        stdin, *outputs = pipes = cast(
+            "list[IO[bytes]]", [process.stdin, process.stdout, process.stderr]
+        )
+
+        def closed() -> None:
+            self._open_pipes -= 1
+            if not self._open_pipes:
+                self._closed.set()
+
+        def input_closed() -> None:
+            closed()
+            stdin_closed()
+
+        try:
+            self._stdin, _ = await loop.connect_write_pipe(
+                lambda: _InputPipe(self._has_room, input_closed), _Descriptor(stdin)
+            )
+            self._pipes.append(self._stdin)
+            for pipe, output in zip(outputs, (stdout, stderr), strict=True):
+                transport, _ = await loop.connect_read_pipe(
+                    partial(_OutputPipe, output, closed), _Descriptor(pipe)
+                )
+                self._pipes.append(transport)
+        except BaseException:  # cancelled, or without a free descriptor: leave no process behind
+            for pipe in pipes:
+                pipe.close()
+            for connected in self._pipes:
+                connected.close()
+            _signal(self.pid, signal.SIGKILL)
+            await self.exited.wait()
+            raise
 
     # --- its stdin ------------------------------------------------------------------------------
 
@@ -176,90 +320,21 @@ class ChildProcess(asyncio.SubprocessProtocol):
         return True
 
     async def _give_pipes_back(self) -> None:
-        """Close the pipes of the exited child, even if another process holds their other ends.
-
-        Closing polls the child: one that asyncio has not reaped yet would be reaped behind its back,
-        and its exit code lost.
-        """
+        """Close the pipes of the exited child, even if another process holds their other ends."""
         await self.exited.wait()
         if self._stdin.get_write_buffer_size():
             self._stdin.abort()  # closing it would first write what is buffered
-        self._transport.close()
+        for pipe in self._pipes:
+            pipe.close()
         await self._closed.wait()
 
-    # --- what asyncio calls ---------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the pipes, which are open by now."""
-        assert isinstance(transport, asyncio.SubprocessTransport), "the transport of a child"
-        stdin = transport.get_pipe_transport(0)
-        assert isinstance(stdin, asyncio.WriteTransport), "a pipe that is written"
-        self._transport, self._stdin, self.pid = transport, stdin, transport.get_pid()
-
-    def pause_writing(self) -> None:
-        """Record that its stdin pipe and buffer are full."""
-        self._has_room.clear()
-
-    def resume_writing(self) -> None:
-        """Record that there is room again."""
-        self._has_room.set()
-
-    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
-        """Process output; asyncio passes bytes."""
-        assert isinstance(data, bytes), "the pipes are not in text mode"
-        if not self._takes_all(fd, self._outputs[fd].received(data)):
-            self._output(fd).pause_reading()
-
-    def _takes_all(self, fd: int, steps: Iterator[None]) -> bool:
-        """Process as much as fits into one turn; schedule the rest."""
-        turn = FairShare()
-        for _ in steps:
-            if rest_s := turn.rest_s():
-                asyncio.get_running_loop().call_later(rest_s, self._go_on, fd, steps)
-                return False
-        return True
-
-    def _go_on(self, fd: int, steps: Iterator[None]) -> None:
-        if self._takes_all(fd, steps) and not self._closed.is_set():
-            self._output(fd).resume_reading()
-
-    def _output(self, fd: int) -> asyncio.ReadTransport:
-        pipe = self._transport.get_pipe_transport(fd)
-        assert isinstance(pipe, asyncio.ReadTransport), "a pipe that is read"
-        return pipe
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
-        """Report that an output has ended, or that the child no longer reads."""
-        if fd == 0:
-            self._has_room.set()
-        self._ended[fd]()
-
-    def process_exited(self) -> None:
-        """Record that the child has exited, and that asyncio has its exit code."""
-        self.exited.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Record that the child has exited and its pipes are closed."""
-        self._closed.set()
-
-
-async def spawn(
-    definition: ServerDefinition, stdout: Output, stderr: Output, stdin_closed: Callable[[], None]
-) -> ChildProcess:
+def spawn(definition: ServerDefinition) -> ChildProcess:
     """Start the child; its group has its own pid as id, so that `end` reaches grandchildren too."""
     assert definition.command is not None, "a stdio server has a command"
+    command = (definition.command, *definition.args)
     try:
-        _, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: ChildProcess(stdout, stderr, stdin_closed),
-            definition.command,
-            *definition.args,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env=child_environment(definition.env),
-            cwd=definition.cwd,
-            start_new_session=True,
-        )
+        child = ChildProcess(command, child_environment(definition.env), definition.cwd)
     except FileNotFoundError as error:
         missing = definition.cwd if error.filename == definition.cwd else definition.command
         raise UpstreamDisconnected(f"{missing!r} does not exist", unsent=True) from None
@@ -270,39 +345,6 @@ async def spawn(
     with suppress(ProcessLookupError):
         resource.prlimit(child.pid, resource.RLIMIT_NOFILE, OPEN_FILES)
     return child
-
-
-@dataclass(frozen=True, slots=True)
-class Activity:
-    """What a child and everything that it started have done so far, as far as the system tells."""
-
-    processes: frozenset[int] = frozenset()
-    ticks: int = 0
-    """Hundredths of a second of processor time."""
-    moved_bytes: int = 0
-    """Bytes that were read and written: files, pipes and connections."""
-
-    @classmethod
-    def of(cls, session: int) -> Activity:
-        """Look it up in /proc, which may take some milliseconds; nothing where there is none."""
-        found, ticks, moved_bytes = set(), 0, 0
-        for process in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError, ValueError, IndexError):  # it may end meanwhile
-                stat = (process / "stat").read_text().rpartition(")")[2].split()
-                if int(stat[3]) == session:
-                    found.add(int(process.name))
-                    ticks += sum(map(int, stat[11:15]))
-                    counted = (process / "io").read_text().split()
-                    moved_bytes += int(counted[1]) + int(counted[3])
-        return cls(frozenset(found), ticks, moved_bytes)
-
-    def is_progress_since(self, before: Activity) -> bool:
-        """Return whether more was done than by a program that waits."""
-        return (
-            self.processes != before.processes
-            or self.ticks - before.ticks >= BUSY_TICKS
-            or self.moved_bytes - before.moved_bytes >= BUSY_BYTES
-        )
 
 
 def _signal(group: int, number: signal.Signals) -> None:
@@ -332,25 +374,25 @@ class OrphanReaper:
     """
 
     def __init__(self) -> None:
-        self._process: Process | None = None
+        self._process: Popen[bytes] | None = None
+        self._exited: asyncio.Event
         self._groups: set[int] = set()
-        self._starting = asyncio.Lock()
 
-    async def watch(self, group: int) -> None:
+    def watch(self, group: int) -> None:
         """Register a process group that must not outlive this process."""
-        async with self._starting:
-            if self._process is None or self._process.returncode is not None:
-                self._process = await asyncio.create_subprocess_exec(
-                    "/bin/sh",
-                    "-c",
-                    SCRIPT,
-                    stdin=PIPE,
-                    stdout=DEVNULL,
-                    stderr=DEVNULL,
-                    start_new_session=True,
-                )
-                for known in self._groups:
-                    self._tell(f"+ {known}\n")
+        if self._process is None or self._exited.is_set():
+            self._close_stdin()
+            self._process = Popen(
+                ("/bin/sh", "-c", SCRIPT),
+                bufsize=0,
+                stdin=PIPE,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                start_new_session=True,
+            )
+            self._exited = _exit_of(self._process)
+            for known in self._groups:
+                self._tell(f"+ {known}\n")
         self._groups.add(group)
         self._tell(f"+ {group}\n")
 
@@ -360,13 +402,18 @@ class OrphanReaper:
         self._tell(f"- {group}\n")
 
     def _tell(self, line: str) -> None:
+        """Write a line, which the pipe has room for: the shell reads each at once."""
         if self._process is not None and self._process.stdin is not None:
-            with suppress(ConnectionError, RuntimeError):
+            with suppress(BrokenPipeError):  # somebody ended it
                 self._process.stdin.write(line.encode())
+
+    def _close_stdin(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     async def close(self) -> None:
         """End the shell; it finds nothing to do."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            await self._process.wait()
+        if self._process is not None:
+            self._close_stdin()
+            await self._exited.wait()
             self._process = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.gateway.tasks import TaskScope
-from local_mcp_gateway.gateway.upstreams.process import Activity
 
 if TYPE_CHECKING:
     from local_mcp_gateway.gateway.protocol import Answer
@@ -24,6 +25,42 @@ MOST_START_S: Final = 900.0
 ROOTS_S: Final = 0.1
 """How long a new connection to a server that asks waits for its question, and again after the roots were
 given: servers look at the folders first, refuse calls until then, and do not say when they are ready."""
+
+BUSY_TICKS: Final = 10
+BUSY_BYTES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a child and everything that it started have done so far, as far as the system tells."""
+
+    processes: frozenset[int] = frozenset()
+    ticks: int = 0
+    """Hundredths of a second of processor time."""
+    moved_bytes: int = 0
+    """Bytes that were read and written: files, pipes and connections."""
+
+    @classmethod
+    def of(cls, session: int) -> Activity:
+        """Look it up in /proc, which may take some milliseconds; nothing where there is none."""
+        found, ticks, moved_bytes = set(), 0, 0
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, ValueError, IndexError):  # it may end meanwhile
+                stat = (process / "stat").read_text().rpartition(")")[2].split()
+                if int(stat[3]) == session:
+                    found.add(int(process.name))
+                    ticks += sum(map(int, stat[11:15]))
+                    counted = (process / "io").read_text().split()
+                    moved_bytes += int(counted[1]) + int(counted[3])
+        return cls(frozenset(found), ticks, moved_bytes)
+
+    def is_progress_since(self, before: Activity) -> bool:
+        """Return whether more was done than by a program that waits."""
+        return (
+            self.processes != before.processes
+            or self.ticks - before.ticks >= BUSY_TICKS
+            or self.moved_bytes - before.moved_bytes >= BUSY_BYTES
+        )
 
 
 class StartDeadline:

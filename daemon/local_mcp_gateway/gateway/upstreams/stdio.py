@@ -75,15 +75,15 @@ class StdioConnection(Mux):
         async with connection.tasks:
             await connection._spawn()
             try:
-                await reaper.watch(connection.pid)
+                reaper.watch(connection.pid)
                 await connection.handshake()
                 yield connection
             finally:
                 await connection._end()
 
     async def _spawn(self) -> None:
-        self._process = await spawn(
-            self._definition,
+        self._process = spawn(self._definition)
+        await self._process.connect(
             stdout=Output(self._read_stdout, lambda: self._closed("it closed its output")),
             stderr=Output(self._read_stderr, self._stderr_ended.set),
             stdin_closed=lambda: self._closed("it closed its input"),

@@ -1,4 +1,4 @@
-"""The listening socket: inherited from systemd or the dev supervisor, or bound here.
+"""The listening socket: inherited from systemd or the dev supervisor, or bound here; and who connects to it.
 
 It listens before the guard runs. So a port in use is reported before anything is touched, and a client
 that connects during a migration waits in the backlog instead of being refused. The one exception: if the
@@ -10,19 +10,34 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
+import time
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from local_mcp_gateway.errors import ConfigProblem, PortInUse
+from local_mcp_gateway.log import Throttle
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Mapping
+
+    from local_mcp_gateway.log import Emit
 
 FIRST_INHERITED = 3
 BACKLOG = 2048
+RESERVE: Final = 16
+"""Descriptors that clients leave to the rest: enough to start a server, back up, or read a file."""
+RETRY_S: Final = 1.0
+AT_ONCE: Final = 100
+"""Most connections that are accepted in one turn of the event loop."""
+MORE_FILES: Final = (
+    "Close idle clients, or raise the limit: `ulimit -n`, or LimitNOFILE= of a unit."
+)
+SCARCE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Listener(socket.socket):
@@ -82,6 +97,73 @@ def bind(host: str, port: int, *, has_tokens: Callable[[], bool] = lambda: False
         raise _explain(host, port, error) from None
     listener.setblocking(False)
     return listener
+
+
+class Acceptor:
+    """Accepts connections; while descriptors are scarce, clients wait in the socket's queue.
+
+    The event loops' own servers do not keep a reserve, and at the limit uvloop's accepts a connection and
+    closes it without a word.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listener: socket.socket,
+        connect: Callable[[socket.socket], object],
+        emit: Emit,
+    ) -> None:
+        self._loop = loop
+        self._listener, self._connect, self._emit = listener, connect, emit
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._first_reserved = (limit if limit >= 0 else 2**31) - RESERVE
+        self._retrying: asyncio.TimerHandle | None = None
+        self._told = Throttle()
+
+    def start(self) -> None:
+        """Accept from now on."""
+        self._loop.add_reader(self._listener.fileno(), self._accept)
+
+    def stop(self) -> None:
+        """Accept no more; who connects from now on waits in the queue."""
+        self._loop.remove_reader(self._listener.fileno())
+        if self._retrying is not None:
+            self._retrying.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in SCARCE:
+                    raise
+                self._pause(os.strerror(error.errno))
+                return
+            connection.setblocking(False)
+            self._connect(connection)
+            if connection.fileno() >= self._first_reserved:  # all lower numbers are taken
+                self._pause("the limit of open files is near")
+                return
+
+    def _pause(self, why: str) -> None:
+        self.stop()
+        self._retrying = self._loop.call_later(RETRY_S, self._retry)
+        repeated = self._told.repeated(why, time.monotonic())
+        if repeated is not None:
+            self._emit("gateway.full", reason=why, repeated=repeated, hint=MORE_FILES)
+
+    def _retry(self) -> None:
+        try:
+            free = os.dup(self._listener.fileno())
+            os.close(free)
+        except OSError:
+            free = self._first_reserved
+        if free < self._first_reserved:
+            self.start()
+        else:
+            self._retrying = self._loop.call_later(RETRY_S, self._retry)
 
 
 def is_loopback(address: str) -> bool:

@@ -1,8 +1,8 @@
 """Run uvicorn step by step, with an exact start, a graceful drain and its warnings in our log.
 
 uvicorn's own `serve()` would install signal handlers and report its start only by a flag to poll. Its
-public steps (startup, main_loop, shutdown) give the exact moment of listening, on a socket that is already
-bound, and a drain with a deadline. Checked against uvicorn 0.54.
+public steps (startup, main_loop, shutdown) give a drain with a deadline. Connections to the socket, which is
+bound already, are accepted here. Checked against uvicorn 0.54.
 
 Its HTTP protocol has no limit on the request head and writes each part of a response by itself: ours has a
 limit, parses one request of a connection after the other, and joins the writes of one turn of the event loop.
@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
@@ -21,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from local_mcp_gateway.log import Throttle
+from local_mcp_gateway.service.http.listening_socket import Acceptor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -242,6 +244,7 @@ async def serving(
     app: Any,
     listener: socket.socket,
     *,
+    emit: Emit,
     drain_timeout_s: float,
     second_signal: Callable[[], Awaitable[None]],
     tls: ssl.SSLContext | None = None,
@@ -265,13 +268,16 @@ async def serving(
         backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain_timeout_s,  # type: ignore[arg-type]  # asyncio takes a float
-        ssl_context_factory=None if tls is None else lambda *_: tls,
     )
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listener])
+    await server.startup(sockets=[])  # it listens on none of its own
     async with anyio.create_task_group() as tasks:
+        loop = asyncio.get_running_loop()
+        connect = partial(_connect, server, tls)
+        acceptor = Acceptor(loop, listener, partial(tasks.start_soon, connect), emit)
+        acceptor.start()
         tasks.start_soon(server.main_loop)
         try:
             yield
@@ -281,23 +287,33 @@ async def serving(
                 async with anyio.create_task_group() as stopping:
                     stopping.start_soon(_force, server, second_signal)
                     drainable.drain()
+                    acceptor.stop()
                     await _let_arrive(server)
                     await server.shutdown(sockets=[listener])
                     stopping.cancel_scope.cancel()
                 await _end(server)
+                tasks.cancel_scope.cancel()  # handshakes that no client goes on with
+
+
+async def _connect(
+    server: uvicorn.Server, tls: ssl.SSLContext | None, connection: socket.socket
+) -> None:
+    """Give an accepted connection its protocol."""
+    loop, config = asyncio.get_running_loop(), server.config
+
+    def protocol() -> CoalescingProtocol:
+        return CoalescingProtocol(config, server.server_state, server.lifespan.state, loop)
+
+    with suppress(OSError):  # the client has gone, or does not speak TLS
+        await loop.connect_accepted_socket(protocol, connection, ssl=tls)
 
 
 async def _let_arrive(server: uvicorn.Server) -> None:
-    """Stop accepting, but give connections that were just accepted time to send their request.
+    """Give connections that were just accepted time to send their request.
 
     uvicorn's shutdown closes every idle connection, which resets a client that has just connected. With a
     socket that systemd holds, connections not yet accepted wait for the next process.
     """
-    loop = asyncio.get_running_loop()
-    for listening in server.servers:
-        # Not close(): asyncio would drop connections that it is just accepting.
-        for sock in listening.sockets:
-            loop.remove_reader(sock.fileno())
     await anyio.sleep(0.01)
     with anyio.move_on_after(ARRIVAL_S):
         # `cycle` is the request of a connection, the last one when it is idle, None before the first.
@@ -331,7 +347,7 @@ async def _force(server: uvicorn.Server, second_signal: Callable[[], Awaitable[N
 class LibraryWarnings(logging.Handler):
     """Turn the `logging` records of uvicorn, asyncio and other libraries into events of our log.
 
-    A repeated warning is throttled: without free descriptors asyncio repeats one two thousand times a second.
+    A repeated warning is throttled: a library may repeat one two thousand times a second.
     """
 
     def __init__(self, emit: Emit) -> None:
