@@ -36,6 +36,18 @@ async def test_a_transaction_is_seen_once_it_is_committed(database: ConnectionPo
     assert await count(database) == 1
 
 
+async def test_a_snapshot_stays_as_it_was_and_waits_for_nobody(database: ConnectionPool) -> None:
+    async with database.snapshot() as seen:
+        assert await count(seen) == 0
+        async with database.transaction() as writer:
+            await writer.execute("INSERT INTO t VALUES (1)")
+        assert (await count(seen), await count(database)) == (0, 1)
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            await seen.fetch_all("SELECT * FROM missing")
+    async with database.snapshot() as seen:
+        assert await count(seen) == 1
+
+
 async def test_a_cancelled_transaction_is_rolled_back_and_the_next_one_works(
     database: ConnectionPool,
 ) -> None:

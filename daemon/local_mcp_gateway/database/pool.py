@@ -124,6 +124,19 @@ class ConnectionPool:
                         if writer.in_transaction:
                             await writer.rollback()
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[ConnectionPool]:
+        """Yield what reads one state of the database, whatever is committed meanwhile."""
+        reader = await self._idle.get()
+        try:
+            with translated_errors(self.path):
+                await reader.execute("BEGIN")
+                yield Transaction(self.path, reader)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await reader.rollback()
+            self._idle.put_nowait(reader)
+
     def gone(self) -> DatabaseGone | None:
         """Return a message if the path no longer names the files that are open here, or they are not ours."""
         for suffix, was, now in zip(
@@ -314,6 +327,8 @@ class Transaction(ConnectionPool):
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Yield itself: the open transaction."""
         yield self
+
+    snapshot = transaction
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from local_mcp_gateway.store import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from local_mcp_gateway.gateway.tasks import TaskScope
     from local_mcp_gateway.gateway.upstreams import Upstream
@@ -48,16 +48,18 @@ class CatalogCache:
         self._emit = emit
         self._tasks = tasks
 
-    async def approvals(self) -> Approvals:
+    async def approvals(self, database: ConnectionPool) -> Approvals:
         """Return the tools that are approved."""
-        stored = await load_approved(self._database)
+        stored = await load_approved(database)
         return {
             server: {name: body.encode() for name, body in tools.items()}
             for server, tools in stored.items()
         }
 
-    async def restore(self, upstreams: Iterable[Upstream], approvals: Approvals) -> None:
+    async def restore(self, upstreams: Collection[Upstream], approvals: Approvals) -> None:
         """Load the stored lists and the approvals into new upstreams."""
+        if not upstreams:
+            return  # of a large catalog the lists are megabytes
         remembered: dict[str, dict[CatalogKind, str]] = {}
         for entry in await load_catalogs(self._database):
             remembered.setdefault(entry.server_id, {})[entry.kind] = entry.body

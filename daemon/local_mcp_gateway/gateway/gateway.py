@@ -203,8 +203,10 @@ class Gateway:
         """
         async with self._reloading:
             self._options.take(options or self._options)
-            definitions = await load_definitions(self._database)
-            tokens = await list_tokens(self._database)
+            async with self._database.snapshot() as database:
+                definitions = await load_definitions(database)
+                tokens = await list_tokens(database)
+                approvals = await self._cache.approvals(database)
             for name, problem in definitions.unreadable:
                 self._emit("server.skipped", server=name, message=problem.message)
             registry = self.registry
@@ -218,7 +220,6 @@ class Gateway:
             fresh = {
                 name: self._upstream(server) for name, server in wanted.items() if name not in kept
             }
-            approvals = await self._cache.approvals()
             await self._cache.restore(fresh.values(), approvals)
             before, shown = dict(registry.profiles), registry.shown()
             ending = [u for name, u in registry.upstreams.items() if name not in kept]
