@@ -27,7 +27,7 @@ from local_mcp_gateway.service.admin.client_files import (
     parse_client_file,
     read_entries,
 )
-from local_mcp_gateway.service.admin.yaml_edit import remove_from_yaml, set_in_yaml
+from local_mcp_gateway.service.admin.yaml_file import remove_from_yaml, set_in_yaml
 from local_mcp_gateway.text_edit import (
     CannotEdit,
     remove_from_json,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from local_mcp_gateway.service.admin.yaml_edit import remove_from_yaml, set_in_yaml
-from local_mcp_gateway.service.admin.yaml_file import parse_yaml
+from local_mcp_gateway.service.admin.yaml_file import (
+    parse_yaml,
+    remove_from_yaml,
+    set_in_yaml,
+)
 from local_mcp_gateway.text_edit import CannotEdit
 
 PATH = ("extensions", "gw")
