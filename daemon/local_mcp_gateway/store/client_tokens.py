@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Final
 from local_mcp_gateway.errors import UsageProblem
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.store.model import Policy, check_name
-from local_mcp_gateway.store.queries import POLICY_COLUMNS, columns_of_policy, policy_in
+from local_mcp_gateway.store.model import (
+    POLICY_COLUMNS,
+    Policy,
+    check_name,
+    columns_of_policy,
+    policy_in,
+)
 
 if TYPE_CHECKING:
     from local_mcp_gateway.database import ConnectionPool, Row

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.log import HIDDEN, redact_url
 from local_mcp_gateway.store.variables import problem_of_url
+
+if TYPE_CHECKING:
+    from local_mcp_gateway.database import Row
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NO_PROXY = "none"
@@ -243,6 +248,38 @@ class Policy:
 
 NOTHING = Policy(allowed=("",))
 """Shows no tool: no name is empty."""
+POLICY_COLUMNS = "allowed_tools, denied_tools, read_only, calls_per_minute, calls_at_once"
+
+
+def policy_in(row: Row) -> Policy:
+    """Return the policy of a row; where it was edited into something else, one that shows nothing."""
+    try:
+        allowed, denied = (
+            tuple(_strings(row[column])) for column in ("allowed_tools", "denied_tools")
+        )
+    except (ValueError, TypeError):
+        return NOTHING
+    return Policy(
+        allowed, denied, bool(row["read_only"]), row["calls_per_minute"], row["calls_at_once"]
+    )
+
+
+def _strings(stored: str) -> list[str]:
+    value = parse_json(stored)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise TypeError
+    return value
+
+
+def columns_of_policy(policy: Policy) -> tuple[object, ...]:
+    """Return the columns of a policy, in the order of `POLICY_COLUMNS`."""
+    return (
+        json.dumps(policy.allowed),
+        json.dumps(policy.denied),
+        int(policy.read_only),
+        policy.calls_per_minute,
+        policy.calls_at_once,
+    )
 
 
 @dataclass(frozen=True, slots=True)

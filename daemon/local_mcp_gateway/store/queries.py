@@ -13,10 +13,9 @@ from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.json_input import parse_json
 from local_mcp_gateway.store.model import (
     KEPT_NAMES,
-    NOTHING,
+    POLICY_COLUMNS,
     Definitions,
     Member,
-    Policy,
     Prefix,
     ProfileDefinition,
     Sandbox,
@@ -25,6 +24,8 @@ from local_mcp_gateway.store.model import (
     Share,
     ToolSetting,
     check_name,
+    columns_of_policy,
+    policy_in,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from local_mcp_gateway.database import ConnectionPool, Row, Transaction
 
 
-POLICY_COLUMNS = "allowed_tools, denied_tools, read_only, calls_per_minute, calls_at_once"
 Texts = TypeVar("Texts", list[Any], dict[str, Any])
 _OF_PROGRAM = (
     *("mcp_server_catalog_cache", "approved_tools"),
@@ -147,37 +147,6 @@ def profile_in(row: Row, members: list[Row], tools: list[Row]) -> ProfileDefinit
             if tool["profile_id"] == row["id"]
         ),
         policy=policy_in(row),
-    )
-
-
-def policy_in(row: Row) -> Policy:
-    """Return the policy of a row; where it was edited into something else, one that shows nothing."""
-    try:
-        allowed, denied = (
-            tuple(_strings(row[column])) for column in ("allowed_tools", "denied_tools")
-        )
-    except (ValueError, TypeError):
-        return NOTHING
-    return Policy(
-        allowed, denied, bool(row["read_only"]), row["calls_per_minute"], row["calls_at_once"]
-    )
-
-
-def _strings(stored: str) -> list[str]:
-    value = parse_json(stored)
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise TypeError
-    return value
-
-
-def columns_of_policy(policy: Policy) -> tuple[object, ...]:
-    """Return the columns of a policy, in the order of `POLICY_COLUMNS`."""
-    return (
-        json.dumps(policy.allowed),
-        json.dumps(policy.denied),
-        int(policy.read_only),
-        policy.calls_per_minute,
-        policy.calls_at_once,
     )
 
 
