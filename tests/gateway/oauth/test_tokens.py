@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local_mcp_gateway.errors import GatewayError
 from local_mcp_gateway.formats import now_ms
 from local_mcp_gateway.gateway.oauth import tokens
+from local_mcp_gateway.store import encryption
 from tests.gateway.oauth.signing import HOUR_MS, opened, signed_in
 from tests.issuer import Issuer
 
@@ -30,6 +32,26 @@ async def test_callers_at_the_end_of_a_token_wait_for_one_refresh(
         assert issuer.seen("401") == 1, "that of the login"
         assert issuer.last["refresh_token"]["resource"] == issuer.url
         assert issuer.last["refresh_token"]["scope"] == "read offline_access"
+
+
+async def test_a_call_that_has_its_connection_opens_no_sealed_value(
+    tmp_path: Path, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened_values: list[object] = []
+    real = encryption._open
+
+    def counted(entry: Any, *arguments: Any) -> str:
+        opened_values.append(entry)
+        return real(entry, *arguments)
+
+    monkeypatch.setattr(encryption, "_open", counted)
+    async with signed_in(tmp_path, issuer) as signed:
+        assert not isinstance(await signed.call(), dict)
+        assert opened_values, "it was counted"
+        opened_values.clear()
+        for _ in range(3):
+            assert not isinstance(await signed.call(), dict)
+        assert opened_values == []
 
 
 async def test_a_call_that_leaves_does_not_end_the_refresh(tmp_path: Path, issuer: Issuer) -> None:
