@@ -191,7 +191,6 @@ async def show_code(visit: Visit) -> Response:
         visit.problem = error
     return await visit.page(
         "code.html",
-        status=400 if visit.problem else 200,
         here="migrations",
         found=found,
         may_write=await _may_write(visit),
@@ -215,7 +214,6 @@ async def _draft(visit: Visit, given: Fields) -> Response:
         questions.setdefault(text.partition("=")[0], []).append(text)
     return await visit.page(
         "draft.html",
-        status=400 if visit.problem else 200,
         here="migrations",
         draft=draft,
         seen=_digest(draft),

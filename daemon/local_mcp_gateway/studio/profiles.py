@@ -14,7 +14,6 @@ async def show_all(visit: Visit) -> Response:
     profiles = await visit.ask("profile.list")
     return await visit.page(
         "profiles.html",
-        status=400 if visit.problem else 200,
         profiles=profiles,
         headline=f"{counted(len(profiles), 'profile')} for clients"
         if profiles
@@ -41,7 +40,6 @@ async def show_one(visit: Visit) -> Response:
     url = f"{visit.powers.own}/mcp/{name}"
     return await visit.page(
         "profile.html",
-        status=400 if visit.problem else 200,
         profile=profile,
         others=others,
         url=url,

@@ -151,7 +151,6 @@ async def _row(visit: Visit, typed: dict[str, str]) -> Response:
         )
     return await visit.page(
         "row.html",
-        status=400 if visit.problem else 200,
         table=table,
         beside=tables.Beside.of(found, table.name),
         row=row,
@@ -306,7 +305,6 @@ async def _new(visit: Visit, typed: dict[str, str]) -> Response:
     fields = await read(visit, lambda connection: _fields(connection, visit, table, None, typed))
     return await visit.page(
         "row_new.html",
-        status=400 if visit.problem else 200,
         table=table,
         typed=typed,
         fields=[field for field in fields if not field.fixed],

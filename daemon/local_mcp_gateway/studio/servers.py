@@ -60,7 +60,6 @@ async def _shown(visit: Visit, name: str, **values: Any) -> Response:
     return await visit.page(
         "server.html",
         **{
-            "status": 400 if visit.problem else 200,
             "server": server,
             "live": live,
             "chip": chip,
@@ -93,7 +92,6 @@ async def _form(visit: Visit, typed: Mapping[str, str]) -> Response:
     profiles = [profile["name"] for profile in await visit.ask("profile.list")]
     return await visit.page(
         "server_add.html",
-        status=400 if visit.problem else 200,
         typed={
             "name": "",
             "what": "",

@@ -21,7 +21,6 @@ async def _all(visit: Visit, made: dict[str, Any] | None = None) -> Response:
     tokens = await visit.ask("token.list")
     return await visit.page(
         "tokens.html",
-        status=400 if visit.problem else 200,
         tokens=tokens,
         made=made,
         profiles=await _profiles(visit),
@@ -48,7 +47,6 @@ async def show_one(visit: Visit) -> Response:
     stored = {**token["policy"], "profiles": token["profiles"], "name": name, "expires": ""}
     return await visit.page(
         "token.html",
-        status=400 if visit.problem else 200,
         client=token,
         profiles=await _profiles(visit),
         form=_typed(visit) if visit.problem else stored,

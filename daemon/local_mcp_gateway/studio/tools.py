@@ -100,6 +100,7 @@ async def _shown(
     as_json = "document" in typed or bool(visit.request.asked("json"))
     return await visit.page(
         "tool.html",
+        status=200,  # a call that failed is an answer too
         **{
             "tool": tool,
             "definition": definition,

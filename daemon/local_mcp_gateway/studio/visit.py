@@ -131,9 +131,10 @@ class Visit:
         with self.studio.working(self.request.given("work")) as progress:
             return await self.powers.work(verb, arguments, progress)
 
-    async def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Return a page."""
-        return await self.studio.page(self, template, status=status, **values)
+    async def page(self, template: str, *, status: int | None = None, **values: Any) -> Response:
+        """Return a page; its status is 400 if it shows why a form was refused."""
+        chosen = status or (400 if self.problem else 200)
+        return await self.studio.page(self, template, status=chosen, **values)
 
     def confirm(self, name: str, done: str) -> None:
         """Raise UsageProblem if another name than this was typed to confirm; `done`: "removed"."""
