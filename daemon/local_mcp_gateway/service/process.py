@@ -196,7 +196,8 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
-    return uvloop.new_event_loop
+    made_by: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made_by
 
 
 def keep_from_children() -> None:

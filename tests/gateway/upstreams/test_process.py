@@ -18,10 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_mcp_gateway.gateway.upstreams.large_responses import LineEnds, LineReader
 from local_mcp_gateway.gateway.upstreams.process import (
     ChildProcess,
-    LineEnds,
-    LineReader,
     OrphanReaper,
     Output,
     spawn,

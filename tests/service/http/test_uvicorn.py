@@ -31,6 +31,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.mark.parametrize("package", ["uvicorn", "uvloop", "watchfiles"])
 def test_the_package_is_pinned_to_the_minor_version_that_was_looked_at(package: str) -> None:
+    if package == "uvloop":
+        pytest.importorskip(package)  # all works without it
     declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
     major, minor, *_ = (int(part) for part in version(package).split("."))
     wanted = f"{package}>={major}.{minor},<{major}.{minor + 1}"

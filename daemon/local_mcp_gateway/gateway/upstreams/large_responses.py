@@ -2,12 +2,15 @@
 
 Only the id is replaced, which is in the first or the last bytes, and members that the other protocol
 version needs are added at the front of the result. The bytes between are not inspected. Pure.
+
+Of a line beyond every limit only the two ends are kept, which tell what it answered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
@@ -15,7 +18,7 @@ from local_mcp_gateway.gateway.upstreams.connection import UpstreamDisconnected
 HELD_BYTES: Final = 1024 * 1024
 """A response of up to this size is buffered and decoded."""
 END_BYTES: Final = 4096
-"""How much of the end is held back until the response proves complete."""
+"""How much of the end is held back until the response proves complete; and kept of each end of a line too long."""
 
 _STRING: Final = rb'"(?:[^"\\]|\\.)*"'
 _SCALAR: Final = rb"(?:" + _STRING + rb"|[-+.0-9eE]+|true|false|null)"
@@ -116,3 +119,52 @@ def begin(
     if result is None or (id_at is not None and start[slice(*id_at)] != identity):
         return None
     return StreamedResponse(start, rest, identity, result.end(), id_at, added)
+
+
+@dataclass(frozen=True, slots=True)
+class LineEnds:
+    """The kept ends of a line beyond the limit. They overlap in a line that is not much longer."""
+
+    head: bytes
+    tail: bytes
+
+
+class LineReader:
+    """Splits chunks into lines. A line beyond the limit is dropped, except for its two ends.
+
+    `overflowed` holds the ends of each such line that the last `feed` completed.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.overflowed: list[LineEnds] = []
+        self._limit = limit_bytes
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._head: bytes | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines that this chunk completes, without their line ends."""
+        self.overflowed = []
+        *complete, rest = chunk.split(b"\n")
+        for part in complete:
+            if not self._parts and len(part) <= self._limit:
+                yield part.removesuffix(b"\r")
+                continue
+            self._keep(part)
+            head, line = self._head, b"".join(self._parts)
+            self._parts, self._bytes, self._head = [], 0, None
+            if head is None:
+                yield line.removesuffix(b"\r")
+            else:
+                self.overflowed.append(LineEnds(head, line[-END_BYTES:]))
+        if rest:
+            self._keep(rest)
+
+    def _keep(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._bytes += len(part)
+        if self._head is not None:
+            self._parts = [b"".join(self._parts)[-END_BYTES:]]
+        elif self._bytes > self._limit:
+            whole = b"".join(self._parts)
+            self._head, self._parts = whole[:END_BYTES], [whole[-END_BYTES:]]

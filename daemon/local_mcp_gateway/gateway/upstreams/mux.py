@@ -37,7 +37,7 @@ from local_mcp_gateway.gateway.upstreams.subscriptions import TAKEN, Subscriptio
 from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.gateway.upstreams.process import LineEnds
+    from local_mcp_gateway.gateway.upstreams.large_responses import LineEnds
 
 RELISTEN_S: Final = 1.0
 SHOWN_JUNK: Final = 200

@@ -31,8 +31,6 @@ INHERITED: Final = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
 )
 """What a child gets of our environment: the bare minimum, and how this machine reaches others."""
-END_BYTES: Final = 4096
-"""How much of each end of a line beyond the limit is kept."""
 EOF_GRACE_S: Final = 1.0
 TERM_GRACE_S: Final = 2.0
 OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -43,55 +41,6 @@ def child_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return a child's environment: the bare minimum of ours, and what is configured for it."""
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return {**kept, **env}
-
-
-@dataclass(frozen=True, slots=True)
-class LineEnds:
-    """The kept ends of a line beyond the limit. They overlap in a line that is not much longer."""
-
-    head: bytes
-    tail: bytes
-
-
-class LineReader:
-    """Splits chunks into lines. A line beyond the limit is dropped, except for its two ends.
-
-    `overflowed` holds the ends of each such line that the last `feed` completed.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.overflowed: list[LineEnds] = []
-        self._limit = limit_bytes
-        self._parts: list[bytes] = []
-        self._bytes = 0
-        self._head: bytes | None = None
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the lines that this chunk completes, without their line ends."""
-        self.overflowed = []
-        *complete, rest = chunk.split(b"\n")
-        for part in complete:
-            if not self._parts and len(part) <= self._limit:
-                yield part.removesuffix(b"\r")
-                continue
-            self._keep(part)
-            head, line = self._head, b"".join(self._parts)
-            self._parts, self._bytes, self._head = [], 0, None
-            if head is None:
-                yield line.removesuffix(b"\r")
-            else:
-                self.overflowed.append(LineEnds(head, line[-END_BYTES:]))
-        if rest:
-            self._keep(rest)
-
-    def _keep(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._bytes += len(part)
-        if self._head is not None:
-            self._parts = [b"".join(self._parts)[-END_BYTES:]]
-        elif self._bytes > self._limit:
-            whole = b"".join(self._parts)
-            self._head, self._parts = whole[:END_BYTES], [whole[-END_BYTES:]]
 
 
 @dataclass(frozen=True, slots=True)

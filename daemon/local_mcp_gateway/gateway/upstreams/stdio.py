@@ -22,8 +22,9 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     UpstreamDisconnected,
 )
 from local_mcp_gateway.gateway.upstreams.handshake import identity_of_discover
+from local_mcp_gateway.gateway.upstreams.large_responses import LineReader
 from local_mcp_gateway.gateway.upstreams.mux import Mux
-from local_mcp_gateway.gateway.upstreams.process import LineReader, OrphanReaper, Output, spawn
+from local_mcp_gateway.gateway.upstreams.process import OrphanReaper, Output, spawn
 from local_mcp_gateway.log import beginning
 
 if TYPE_CHECKING:
