@@ -105,11 +105,11 @@ def test_a_migration_without_a_note_is_refused_by_its_tag(
 
 @pytest.mark.nightly
 def test_each_of_ten_moments_comes_back_with_its_schema_and_rows(
-    shipped: Place, in_folder: Replica, tmp_path: Path
+    shipped: Place, replica: Replica, tmp_path: Path
 ) -> None:
     """Three migrations, of which one rebuilds and one is a VACUUM; each state is told apart by its second."""
     shipped.folder.add("notes", "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT)")
-    filled(shipped, in_folder)
+    filled(shipped, replica)
     changes = [
         "CREATE TABLE more (x)",
         (
@@ -125,7 +125,7 @@ def test_each_of_ten_moments_comes_back_with_its_schema_and_rows(
     for round_ in range(10):
         if round_ in (3, 5, 7):
             shipped.folder.add(f"change{round_}", changes.pop(0))
-        with replicating(shipped, in_folder) as gateway:
+        with replicating(shipped, replica) as gateway:
             for _ in range(round_ + 1):
                 shipped.write("INSERT INTO notes (text) VALUES ('x')")
                 rows += 1
@@ -133,11 +133,11 @@ def test_each_of_ten_moments_comes_back_with_its_schema_and_rows(
             assert gateway.stop() == 0
         # Litestream's moments are whole seconds: the next round begins in another one.
         known.append((_next_second(), tables_of(shipped.database), rows))
-    there = moments(in_folder.target)
+    there = moments(replica.target)
     assert there is not None
     for at, tables, count in known:
         file = tmp_path / f"{at}.db"
-        fetch(in_folder.target, file, moment=datetime.fromtimestamp(at, UTC))
+        fetch(replica.target, file, moment=datetime.fromtimestamp(at, UTC))
         assert tables_of(file) == tables
         with closing(sqlite3.connect(file)) as connection:
             assert connection.execute("SELECT count(*) FROM notes").fetchone() == (count,)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import empty_log, reading
 from local_mcp_gateway.errors import DatabaseBusy, GatewayError, ReplicaProblem
-from local_mcp_gateway.service.replica.litestream import (
+from local_mcp_gateway.service.replica.sent import (
     WHOLE,
     connect,
     kept_transactions,

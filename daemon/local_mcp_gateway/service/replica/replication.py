@@ -27,8 +27,9 @@ from local_mcp_gateway.formats import iso
 from local_mcp_gateway.guard import GuardContext, identify
 from local_mcp_gateway.service.exit_status import fields_of, reported_error, root_cause
 from local_mcp_gateway.service.options import guard_policy
-from local_mcp_gateway.service.replica.litestream import Litestream, connect, moments, sent_files
+from local_mcp_gateway.service.replica.litestream import Litestream
 from local_mcp_gateway.service.replica.pin import pin
+from local_mcp_gateway.service.replica.sent import connect, moments, sent_files
 from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Target
 from local_mcp_gateway.service.runtime_paths import runtime_folder
 

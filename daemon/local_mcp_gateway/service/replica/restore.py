@@ -17,7 +17,7 @@ from local_mcp_gateway.errors import Damaged, NotADatabase, ReplicaProblem, Usag
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.migrate import Ledger
 from local_mcp_gateway.schema import is_engines
-from local_mcp_gateway.service.replica.litestream import fetch
+from local_mcp_gateway.service.replica.sent import fetch
 from local_mcp_gateway.service.replica.store import ReplicaStore
 
 if TYPE_CHECKING:
