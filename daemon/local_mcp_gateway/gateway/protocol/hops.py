@@ -60,6 +60,8 @@ class Hops:
         if said is None:
             said = ", ".join(map(self._named, sorted(profiles))) or self._own
             self._said[profiles] = said
+        if not self._guests:
+            return said
         guests = {name for profile in profiles for name in self._guests.get(profile, ())}
         return ", ".join((said, *sorted(guests))) if guests else said
 

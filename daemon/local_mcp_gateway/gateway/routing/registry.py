@@ -43,6 +43,8 @@ class Registry:
         self._own_views: dict[object, dict[tuple[str, str], ProfileView]] = {}
         """Client → views of its own, where a server shows it something else."""
         self.profiles: Mapping[str, ProfileDefinition] = {}
+        self._profiles_of: dict[str, frozenset[str]] = {}
+        """The profiles that show a server: each request to it names them."""
         self._options = options
         self.tokens: Mapping[str, ClientToken] = {}
         """The tokens of clients by id."""
@@ -110,11 +112,14 @@ class Registry:
 
     def profiles_of(self, server: str) -> frozenset[str]:
         """Return the names of the profiles that show this server."""
-        return frozenset(
-            profile.name
-            for profile in self.profiles.values()
-            if any(member.server == server and member.active for member in profile.members)
-        )
+        found = self._profiles_of.get(server)
+        if found is None:
+            found = self._profiles_of[server] = frozenset(
+                profile.name
+                for profile in self.profiles.values()
+                if any(member.server == server and member.active for member in profile.members)
+            )
+        return found
 
     def view(self, profile: str, client: object = None, token: str = "") -> ProfileView:
         """Return what exists in the profile for this client and token, from the last known lists.
@@ -234,6 +239,7 @@ class Registry:
     def define(self, profiles: Iterable[ProfileDefinition]) -> None:
         """Replace the profiles; forget what was kept of removed ones."""
         self.profiles = {profile.name: profile for profile in profiles}
+        self._profiles_of.clear()
         here = {profile.id for profile in self.profiles.values()}
         for known in (self._shown, self.kept):
             for identity in known.keys() - here:
