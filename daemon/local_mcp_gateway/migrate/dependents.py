@@ -77,13 +77,12 @@ def refuse_lost_dependents(
 
 
 def refuse_broken(
-    connection: sqlite3.Connection,
+    found: Sequence[Broken],
     before: Sequence[Object],
     steps: Sequence[Step],
     lineage: Lineage,
 ) -> None:
-    """Raise VerificationFailed for what can no longer run."""
-    found = find_broken(connection)
+    """Raise VerificationFailed for what of the found could run before."""
     if not found:
         return
     accepts = {one for step in steps for one in step.accepts}

@@ -279,12 +279,17 @@ def verify_dependents(
     )
     if not lost and not _has_dependents(connection):
         return
+    from local_mcp_gateway.migrate.broken import find_broken
+
+    broken = find_broken(connection)
+    if not lost and not broken:
+        return
     from local_mcp_gateway.migrate.dependents import refuse_broken, refuse_lost_dependents
 
     lineage = Lineage(before.rows, changed)
     if lost:
         refuse_lost_dependents(connection, before.objects, steps, lineage)
-    refuse_broken(connection, before.objects, steps, lineage)
+    refuse_broken(broken, before.objects, steps, lineage)
 
 
 def _own_objects(objects: Sequence[Object]) -> set[Object]:
