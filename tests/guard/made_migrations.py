@@ -59,6 +59,13 @@ BY_ROWID = {
         "CREATE TRIGGER geo_in AFTER INSERT ON notes BEGIN INSERT INTO geo VALUES (new.rowid, new.b, new.b); END",
     ),
     "by itself": ("CREATE VIRTUAL TABLE words USING fts5 (c)",),
+    "fts4": (
+        "CREATE VIRTUAL TABLE words USING fts4 (content=notes, c)",
+        (
+            "CREATE TRIGGER words_in AFTER INSERT ON notes BEGIN INSERT INTO words (docid, c)"
+            " VALUES (new.rowid, new.c); END"
+        ),
+    ),
 }
 
 
@@ -143,7 +150,7 @@ class Database:
         found.append(f"DELETE FROM notes WHERE b = {self.gone * 10}")
         if self.by_rowid == "by itself" and self.has_rowid:
             found.append("INSERT INTO words (rowid, c) SELECT rowid, c FROM notes")
-        if self.by_rowid == "content" and self.has_rowid:
+        if self.by_rowid in ("content", "fts4") and self.has_rowid:
             found.append("INSERT INTO words (words) VALUES ('rebuild')")
         if self.by_rowid == "rtree" and self.has_rowid:
             found.append("DELETE FROM geo WHERE id NOT IN (SELECT rowid FROM notes)")
@@ -177,6 +184,8 @@ class Migration:
     """It relies on the actions of foreign keys."""
     adds: bool = False
     """It adds rows of its own to `notes`."""
+    deletes: int = 0
+    """It deletes the row of `notes` with this `b`."""
     replaces: bool = False
     """Rows are replaced by new ones, with rowids of their own."""
     cut: int = 0
@@ -232,6 +241,7 @@ def rebuilds(draw: Any, database: Database) -> Migration:
         views=("first", "first", "leave", "legacy"),
         accept=(False, False, False, True),
         seeds=(1, 2, 3),
+        besides=("", "", "", "", "first", "last", "deleted"),
         cut=(0, 0, *range(1, 9)),
     )
     columns, gone = _reshaped(database.columns(), chosen["shape"])
@@ -284,12 +294,28 @@ def rebuilds(draw: Any, database: Database) -> Migration:
     head, rows = "", False
     if chosen["accept"]:
         head, rows = "-- guard: accept loses_rows notes\n", True
-    adds = chosen["copy"] == "seeded"
-    body += _seeds(chosen["seeds"]) if adds else []
+    besides = "last" if chosen["copy"] == "seeded" else chosen["besides"]
+    adds = besides in ("first", "last")
+    body += _seeds("notes", chosen["seeds"]) if besides == "last" else []
+    if besides == "first":
+        at = next((at for at, sql in enumerate(body) if sql in copy or "SELECT r," in sql), 2)
+        body[at:at] = _seeds(target, chosen["seeds"])
+    # A DELETE has the actions of foreign keys, which the oracle does not run.
+    linked = database.kids or database.self_reference
+    deletes = 40 if besides == "deleted" and not linked else 0
+    body += ["DELETE FROM notes WHERE b = 40"] * bool(deletes)
     statements = (*first, *body, *again, *views)
     # The setting ends with its file.
     cut = 0 if chosen["views"] == "legacy" else min(chosen["cut"], len(statements))
-    return Migration(statements, head=head, columns=frozenset(gone), rows=rows, adds=adds, cut=cut)
+    return Migration(
+        statements,
+        head=head,
+        columns=frozenset(gone),
+        rows=rows,
+        adds=adds,
+        deletes=deletes,
+        cut=cut,
+    )
 
 
 def _reshaped(columns: dict[str, str], shape: str) -> tuple[dict[str, str], set[str]]:
@@ -336,13 +362,22 @@ def _copy(
     ]
 
 
-def _seeds(number: int) -> list[str]:
-    """Rows that the file adds after the copy."""
+def _seeds(table: str, number: int) -> list[str]:
+    """Rows that the file adds besides the copy."""
     values = ((100 + n, f"'s{n}'", 1_000 + n) for n in range(number))
-    return [f"INSERT INTO notes (id, a, b) VALUES ({i}, {a}, {b})" for i, a, b in values]
+    return [f"INSERT INTO {table} (id, a, b) VALUES ({i}, {a}, {b})" for i, a, b in values]
 
 
+ADDED, DROPPED, NAMED = (
+    "ALTER TABLE notes ADD COLUMN c2 TEXT",
+    "ALTER TABLE notes DROP COLUMN c",
+    "ALTER TABLE notes RENAME COLUMN c2 TO c",
+)
 SMALL = (
+    Migration((ADDED, "UPDATE notes SET c2 = c", DROPPED, NAMED), columns=frozenset({"c2"})),
+    Migration((ADDED, "UPDATE notes SET c2 = c WHERE b < 40", DROPPED, NAMED), columns=frozenset({"c"})),
+    Migration((ADDED, DROPPED, NAMED)),
+    Migration((DROPPED, "ALTER TABLE notes ADD COLUMN c TEXT")),
     Migration(("ALTER TABLE notes ADD COLUMN extra TEXT",)),
     Migration(("ALTER TABLE notes RENAME COLUMN b TO bb",), columns=frozenset({"b"})),
     Migration(("ALTER TABLE notes RENAME COLUMN c TO cc",), columns=frozenset({"c"})),

@@ -319,6 +319,12 @@ def test_a_row_that_is_put_in_first_does_not_stand_for_one_that_the_copy_leaves_
     assert message.startswith("Table notes had 3 rows and has 2 of them after its rebuild")
 
 
+def test_a_delete_does_not_excuse_a_copy_that_leaves_out_other_rows(notes: Workshop) -> None:
+    copy = f"{COPY} WHERE id < 9; DELETE FROM __new WHERE id = 4"
+    message = refused_unless(notes, rebuild(SAME, copy), "loses_rows notes")
+    assert message.startswith("Table notes had 3 rows and has 2 after its rebuild")
+
+
 def test_values_that_cannot_be_told_from_others_are_said_not_to_be_compared(
     notes: Workshop,
 ) -> None:

@@ -154,9 +154,9 @@ class RebuildCheck:
         """Return the refusal of a copy that lacks rows, unless a statement deleted some."""
         was, now = self._was, self._now
         taken = self._rows_taken(new, copied)
-        if self._deleted or taken >= was.rows:
+        if taken >= was.rows:
             return None
-        if now.rows == was.rows and was.complete == now.complete:
+        if now.rows == was.rows and was.complete == now.complete and not self._deleted:
             _, changed = self._differing(now, written)
             if not changed:
                 return None
@@ -165,8 +165,11 @@ class RebuildCheck:
 
     def _rows_taken(self, new: Table, copied: Sequence[Copied]) -> int:
         """Return how many rows of the old table the new one can have, at most."""
-        at_most = [self._now.rows, self._was.rows]
+        at_most = [self._was.rows]
         at_most += [sum(one.rows for one in copied)] * bool(copied)
+        if self._deleted:  # what the copies have put in counts, though it is not there any more
+            return min(at_most)
+        at_most.append(self._now.rows)
         at_most += [self._was.rows - missing for table, missing in self._old.larger if table is new]
         return min(at_most)
 
