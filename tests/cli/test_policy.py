@@ -9,6 +9,8 @@ import pytest
 
 from local_mcp_gateway.cli.policy import policy_of, policy_text, sandbox_of
 from local_mcp_gateway.errors import UsageProblem
+from local_mcp_gateway.gateway.upstreams import sandbox as kernel
+from local_mcp_gateway.service.admin import servers
 
 UNSAID: dict[str, Any] = {
     "allowed": (), "denied": (), "read_only": None, "calls_per_minute": None, "calls_at_once": None,
@@ -59,3 +61,18 @@ def test_a_sandbox_is_kept_made_or_taken_away() -> None:
 def test_what_belongs_to_a_sandbox_is_refused_without_one(wanted: bool | None) -> None:
     with pytest.raises(UsageProblem, match="belong to a sandbox"):
         sandbox(Path("/a"), wanted=wanted)
+
+
+def test_what_the_kernel_cannot_do_is_told_as_a_sandbox_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernel, "version", lambda: 1)
+    assert sandbox(wanted=True)
+    said = capsys.readouterr().err
+    assert "in the sandbox files that you may write can be emptied" in said
+    assert "in the sandbox signals can be sent to your other programs" in said
+    monkeypatch.setattr(kernel, "version", lambda: 0)
+    with pytest.raises(
+        UsageProblem, match=r"no sandbox on this machine: the kernel has no Landlock"
+    ):
+        servers._sandbox({"write": [], "network": True})

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from local_mcp_gateway.gateway.upstreams import sandbox
 from local_mcp_gateway.service.doctor import checks
 from tests.harness import Place
 from tests.service.doctor.found import findings
@@ -23,6 +24,29 @@ def test_an_upstream_command_that_is_not_there_is_named_with_what_to_do(shipped:
     assert done.code == 3
     assert "ghost: the command 'no-such-command-anywhere' is not found." in done.stdout
     assert "→ Install it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("version", "boxed", "said"),
+    [
+        (
+            0,
+            ["box"],
+            [("problem", "box: the kernel has no Landlock (Linux 5.13), or it is turned")],
+        ),
+        (0, [], [("note", "No server has one, and none can: the kernel has no Landlock")]),
+        (5, ["box"], [("note", "box: in a sandbox signals can be sent to your other programs")]),
+        (6, ["box"], [("ok", "The kernel has all that the sandbox of box needs.")]),
+    ],
+)
+def test_what_the_kernel_cannot_do_for_a_sandbox_is_told(
+    monkeypatch: pytest.MonkeyPatch, version: int, boxed: list[str], said: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(sandbox, "version", lambda: version)
+    found = list(checks._sandboxes(boxed))
+    assert [
+        (each.state, each.message[: len(text)]) for each, (_, text) in zip(found, said, strict=True)
+    ] == said
 
 
 def test_a_server_that_wants_a_sign_in_is_told_with_what_to_do(shipped: Place) -> None:
