@@ -49,10 +49,13 @@ def make_plan(context: GuardContext, *, fresh: bool) -> Plan:
     """Make the plan without a lock on the database; report it, and its drift if there is any."""
     context.phases.begin("plan")
     if fresh:
-        plan = _plan(context, None, None)
+        plan = _read_plan(context, None)
     else:
         with reading(context.database, locked=True) as reader:
-            plan = _plan(context, None, Ledger(reader))
+            ledger = Ledger(reader)
+            plan = _read_plan(context, ledger).with_drift(ledger, context.policy.prepare)
+    if plan.drift:
+        _refuse_drift(context, plan)
     context.emit(
         "guard.resolved",
         applied=len(plan.applied),
@@ -75,34 +78,37 @@ def remake_plan(context: GuardContext, live: Ledger, plan: Plan) -> Plan:
     Only the database may have changed since, unless dev mode has journaled files.
     """
     context.phases.begin("plan")
-    return _plan(context, plan, live)._replace(done=plan.done)
-
-
-def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> Plan:
-    """Read the folder and the ledger; raises HistoryRefused, DriftRefused or UsageProblem.
-
-    Only the database may have changed since the plan `before`. The files are those that were already
-    read, unless dev mode has journaled some of them since.
-    """
-    policy = context.policy
-    known = before if before is not None and not before.has_new_files else None
-    if known is not None and ledger is not None and known.still_fits(ledger):
-        plan = known._replace(drift=(), applied_by_hand=None)
+    known = None if plan.has_new_files else plan
+    if known is not None and known.still_fits(live):
+        again = known._replace(drift=(), applied_by_hand=None)
     else:
-        if known is None:
-            folder = read_folder(context.migrations, journal_new_files=policy.journal_new_files)
-        else:
-            folder = known.folder
-        plan = Plan.read(
-            folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=policy.prepare
-        )
-        if plan.problems:
-            raise HistoryRefused(plan.problems)
-        plan = plan.up_to(policy.to)
-    if ledger is not None:
-        plan = plan.with_drift(ledger, policy.prepare)
-    drift = plan.drift
-    if drift and (policy.drift == "refuse" or (policy.drift == "auto" and plan.pending)):
+        again = _read_plan(context, live, known)
+    again = again.with_drift(live, context.policy.prepare)
+    if again.drift:
+        _refuse_drift(context, again)
+    return again._replace(done=plan.done)
+
+
+def _read_plan(context: GuardContext, ledger: Ledger | None, known: Plan | None = None) -> Plan:
+    """Read the ledger, and the folder unless a plan has it; raises HistoryRefused or UsageProblem."""
+    policy = context.policy
+    folder = (
+        read_folder(context.migrations, journal_new_files=policy.journal_new_files)
+        if known is None
+        else known.folder
+    )
+    plan = Plan.read(
+        folder, ledger, allow_out_of_order=policy.allow_out_of_order, prepare=policy.prepare
+    )
+    if plan.problems:
+        raise HistoryRefused(plan.problems)
+    return plan.up_to(policy.to)
+
+
+def _refuse_drift(context: GuardContext, plan: Plan) -> None:
+    """Raise DriftRefused unless the policy lets the plan's drift pass."""
+    policy, drift = context.policy.drift, plan.drift
+    if policy == "refuse" or (policy == "auto" and plan.pending):
         raise DriftRefused(
             f"The schema of {context.database} was changed outside of its migrations: "
             + "; ".join(str(difference) for difference in drift[:3])
@@ -110,7 +116,6 @@ def _plan(context: GuardContext, before: Plan | None, ledger: Ledger | None) -> 
             hint=plan.drift_hint,
             drift=[str(difference) for difference in drift],
         )
-    return plan
 
 
 @contextmanager
@@ -188,7 +193,7 @@ def apply_pending(context: GuardContext, plan: Plan, *, fresh: bool) -> GuardRep
                 if plan.batches[0].foreign_keys != asked:
                     continue  # it applied some: the next batch needs another setting before BEGIN
                 if not fresh:
-                    applied = [entry.tag for entry in plan.applied]
+                    applied = [entry.migration.tag for entry in plan.applied]
                     backup = transaction.back_up(
                         before=plan.pending[0].tag,
                         applied=applied,

@@ -108,7 +108,7 @@ def rehearse_on(
         context.policy.prepare(scratch)
         return Rehearsal.of(
             plan,
-            context.ledger(scratch),
+            Ledger(scratch, program_version=context.policy.program_version),
             context.policy,
             migrated=migrated,
             untouched=untouched,

@@ -39,6 +39,7 @@ from local_mcp_gateway.database import (
     last_stop,
     make_durable,
     open_immutable,
+    open_reader,
     probe,
     quick_check,
     raise_translated,
@@ -70,25 +71,23 @@ def exclusive(
     LockHeld, naming the holder, NotADatabase, Damaged, DatabaseEmptied or DatabasePathProblem. After a block that ended
     without an exception the clean stop is recorded: the next start need not check the file.
     """
-    context.phases.begin("lock")
-    with (
-        _way_out(context),
-        DatabaseLock(
+    with _way_out(context):
+        context.phases.begin("lock")
+        with DatabaseLock(
             context.database,
             timeout_s=lock_timeout_s,
             on_wait=partial(_report_holder, context),
             stop=context.stop,
             replaces=replaces,
-        ) as lock,
-    ):
-        context.emit("guard.locked", database=str(context.database), pid=os.getpid())
-        context.phases.begin("check")
-        gone = clean_up(context.database, context.backup_folder)
-        fresh = not replaces and _check(context, gone)
-        if not replaces:
-            lock.accept_file()
-        yield fresh
-        lock.record_clean_stop()
+        ) as lock:
+            context.emit("guard.locked", database=str(context.database), pid=os.getpid())
+            context.phases.begin("check")
+            gone = clean_up(context.database, context.backup_folder)
+            fresh = not replaces and _check(context, gone)
+            if not replaces:
+                lock.accept_file()
+            yield fresh
+            lock.record_clean_stop()
 
 
 def _report_holder(context: GuardContext, holder: Holder | None) -> None:
@@ -178,7 +177,7 @@ class WriteTransaction:
         self, context: GuardContext, connection: Connection, closed_after: ExitStack
     ) -> None:
         self.connection = connection
-        self.ledger = context.ledger(connection)
+        self.ledger = Ledger(connection, program_version=context.policy.program_version)
         self.backups: tuple[Backup, ...] = ()
         """All that there are, newest first, once this transaction has made one of the database before it."""
         self.untouched: Callable[[], Connection] | None = None
@@ -281,8 +280,9 @@ def write_transaction(
                 context.policy.prepare(connection)
                 transaction = WriteTransaction(context, connection, closed_after)
                 yield transaction
+                if transaction.fingerprint:
+                    context.phases.begin("durable")
             if transaction.fingerprint:
-                context.phases.begin("durable")
                 make_durable(context.database, serving=context.serving)
                 with _told_as_committed():
                     _read_back(context, transaction.fingerprint, full=full)
@@ -308,7 +308,7 @@ def _check_before(context: GuardContext, *, backs_up: bool, damaged: bool) -> bo
         if backs_up:
             return False
     limit_s = context.policy.quick_check_limit_s
-    with reading(context.database, locked=True) as reader:
+    with closing(open_reader(context.database, locked=True)) as reader:
         check_sound(reader, context.database, full=full, limit_s=limit_s, run=context)
     return full
 

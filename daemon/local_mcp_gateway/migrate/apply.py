@@ -48,8 +48,14 @@ class Observer:
     journal_mode = "memory"
     """Of the database that this one is a copy of: a copy has a journal of its own."""
 
-    def before_migration(self, migration: Migration) -> None:
-        """Observe that a migration begins."""
+    phase = "apply"
+    """Of the progress."""
+    total = 0
+    """How many migrations it sees; 0: nobody waits for the progress."""
+    begun = 0
+
+    def found_unclosed(self, migration: Migration, line: int) -> None:
+        """Observe that statements of the file are in a comment, begun here, that never ends: they would not run."""
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
@@ -64,6 +70,7 @@ UNOBSERVED = Observer()
 
 
 _OPS_BETWEEN_LOOKS = 10_000
+WHILE_APPLIED = "while the migrations were applied"
 
 
 class Step(NamedTuple):
@@ -116,8 +123,7 @@ class Supervised(NamedTuple):
     """Compares the tables that a migration rebuilds with what they were."""
 
     def before_statement(self, migration: Migration, statement: Statement) -> None:
-        """Show a statement to the observer; raises what refuses it, or Interrupted."""
-        self.run.checkpoint("while the migrations were applied")
+        """Show a statement to the observer; raises what refuses it."""
         self.observer.before_statement(self.connection, migration, statement)
         if self.rebuilds is not None:
             self.rebuilds.before_statement(statement)
@@ -198,13 +204,24 @@ def run_batch(
 
 
 def _apply(session: Supervised, migration: Migration) -> Step:
-    session.observer.before_migration(migration)
+    _begin(migration, session.observer, session.run)
     if migration.directives.assertions:
         with session.authorizer.suspended():
             require_assertions(session.connection, migration)
     step = run_and_compare(session, migration)
     session.observer.after_migration(session.connection, migration)
     return step
+
+
+def _begin(migration: Migration, observer: Observer, run: Run) -> None:
+    """Report that a migration begins; raises Interrupted, or what refuses it."""
+    run.phases.begin("apply")
+    if observer.total:
+        run.progress(f"{observer.phase} {migration.tag}", observer.begun, observer.total)
+        observer.begun += 1
+    run.checkpoint(WHILE_APPLIED)
+    if migration.parsed.unclosed_comment is not None:
+        observer.found_unclosed(migration, migration.parsed.unclosed_comment)
 
 
 def require_assertions(connection: sqlite3.Connection, migration: Migration) -> None:
@@ -249,7 +266,7 @@ def _apply_outside(
     from local_mcp_gateway.migrate.no_transaction import run_without_transaction
 
     begun = perf_counter()
-    observer.before_migration(migration)
+    _begin(migration, observer, run)
     require_assertions(connection, migration)
     with outside_transaction(connection):
         count = run_without_transaction(connection, migration, run)
@@ -275,6 +292,8 @@ def run_migration(
     script = migration.parsed if down is None else parse(down)
     actions = _actions(connection, authorizer, sql)
     for statement in script.to_run:
+        if count:
+            session.run.checkpoint(WHILE_APPLIED)  # before the first one it was the caller's
         try:
             parts: Sequence[Statement] = (statement,)
             if script.alters_columns:
@@ -337,6 +356,11 @@ def _run_statement(
     return touched
 
 
+def _follow_rename(authorizer: Authorizer, statement: Statement) -> None:
+    if "RENAME" in statement.text.upper() and (names := renamed(statement.text)) is not None:
+        authorizer.follow(*names)
+
+
 def _actions(
     connection: sqlite3.Connection, authorizer: Authorizer, sql: str
 ) -> ReferentialActions | None:
@@ -358,11 +382,6 @@ def _take(
         if actions.deleting is None:
             raise
         raise _blamed(error, migration, actions.deleting, authorizer, down=down) from error
-
-
-def _follow_rename(authorizer: Authorizer, statement: Statement) -> None:
-    if "RENAME" in statement.text.upper() and (names := renamed(statement.text)) is not None:
-        authorizer.follow(*names)
 
 
 def _blamed(

@@ -81,16 +81,14 @@ def apply_batch(
     before = count_rows(connection, untouched)
     compares = not before.is_new and rehearsed is None
     rebuilds = None
-    if compares and may_rebuild("\n".join(m.sql for m in plan.batches[0].migrations)):
+    if compares and may_rebuild("\n".join([m.sql for m in plan.batches[0].migrations])):
         earlier = [entry.migration.sql for entry in plan.applied]
         rebuilds = watch_rebuilds(connection, options.compare_limit_values, run, earlier)
-    run.phases.begin("apply")
-    total = len(plan.batches[0].migrations)
-    observer = watch or (
-        _Live(run, total)
-        if rehearsed is not None
-        else _Unrehearsed(run, total, refuse=backup is not None)
-    )
+    if watch is not None:
+        observer: Observer = watch
+    else:
+        observer = Observer() if rehearsed else _Unrehearsed(run, refuse=backup is not None)
+        observer.total = len(plan.batches[0].migrations)
     steps = run_batch(
         plan.batches[0],
         ledger,
@@ -116,12 +114,13 @@ def apply_batch(
         watch.data_changed(changes)
     if options.requires is not None and len(plan.batches) == 1:
         options.requires(connection)
+    matches_migrations = (
+        _matches_migrations(plan, connection, before, options.prepare)
+        if rehearsed is None
+        else rehearsed.matches_migrations
+    )
     fingerprint = ledger.fingerprint()
-    if rehearsed is None:
-        matches_migrations = _matches_migrations(plan, connection, before, options.prepare)
-    elif rehearsed.fingerprint == fingerprint:
-        matches_migrations = rehearsed.matches_migrations
-    else:
+    if rehearsed is not None and rehearsed.fingerprint != fingerprint:
         raise VerificationFailed(
             f"After {steps[-1].tag} the live schema differs from the rehearsed one.",
             hint="The migration depends on something besides the data (time, chance): rewrite it.",
@@ -175,11 +174,8 @@ def find_kept(connection: sqlite3.Connection, statement: Statement) -> Hazard | 
     return kept_instead(connection, statement.text)
 
 
-def find_unclosed(migration: Migration) -> MigrationFailed | None:
+def unclosed(migration: Migration, line: int) -> MigrationFailed:
     """Return the refusal of a file with statements in a comment that never ends: they would not run."""
-    line = migration.parsed.unclosed_comment
-    if line is None:
-        return None
     return MigrationFailed(
         f"{migration.name}, line {line}: a comment begins here and never ends, so the statements after it"
         " would not run.",
@@ -221,35 +217,19 @@ def _report(run: Run, tag: str, kind: str, name: str, message: str) -> None:
     run.emit("guard.hazard_found", tag=tag, kind=kind, object=name, message=message, backup=None)
 
 
-class _Live(Observer):
-    """Reports the progress of a batch that was rehearsed."""
+class _Unrehearsed(Observer):
+    """Finds what a rehearsal would have found: double-quoted strings, kept objects."""
 
-    def __init__(self, run: Run, total: int) -> None:
+    def __init__(self, run: Run, *, refuse: bool) -> None:
         self._run = run
-        self._total = total
-        self._begun = 0
-
-    def before_migration(self, migration: Migration) -> None:
-        """Report that a migration begins."""
-        self._run.progress(f"apply {migration.tag}", self._begun, self._total)
-        self._begun += 1
-
-
-class _Unrehearsed(_Live):
-    """Finds, too, what a rehearsal would have found: double-quoted strings, kept objects."""
-
-    def __init__(self, run: Run, total: int, *, refuse: bool) -> None:
-        super().__init__(run, total)
         self._refuse = refuse
 
-    def before_migration(self, migration: Migration) -> None:
-        """Refuse a comment in it that never ends, or report it."""
-        super().before_migration(migration)
-        found = find_unclosed(migration)
-        if found is not None:
-            if self._refuse:
-                raise found
-            _report(self._run, migration.tag, "unclosed_comment", migration.name, found.message)
+    def found_unclosed(self, migration: Migration, line: int) -> None:
+        """Refuse it, or report it."""
+        found = unclosed(migration, line)
+        if self._refuse:
+            raise found
+        _report(self._run, migration.tag, "unclosed_comment", migration.name, found.message)
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
@@ -308,14 +288,19 @@ class HazardFinding(NamedTuple):
 class HazardWatch(Observer):
     """Inspects the schema before and after each migration of a rehearsal that may lose something."""
 
+    phase = "rehearse"
+
     def __init__(
-        self, plan: Plan, run: Run, migrated: Callable[[sqlite3.Connection, str], None] | None
+        self,
+        plan: Plan,
+        journal_mode: str,
+        migrated: Callable[[sqlite3.Connection, str], None] | None,
     ) -> None:
+        self.total = len(plan.pending)
+        self.journal_mode = journal_mode
         self.found: list[HazardFinding] = []
-        self._run = run
         self._migrated = migrated
         self._migrations = {migration.tag: migration for migration in plan.pending}
-        self._begun = 0
         self._migration: Migration | None = None
         self._texts: list[str] = []
         """What the migration has run."""
@@ -323,12 +308,9 @@ class HazardWatch(Observer):
         self._known: Schema | None = None
         """The schema after the previous migration, if it was inspected."""
 
-    def before_migration(self, migration: Migration) -> None:
-        """Report that a migration begins; refuse a comment in it that never ends."""
-        self._run.progress(f"rehearse {migration.tag}", self._begun, len(self._migrations))
-        self._begun += 1
-        if (found := find_unclosed(migration)) is not None:
-            raise found
+    def found_unclosed(self, migration: Migration, line: int) -> None:
+        """Refuse it."""
+        raise unclosed(migration, line)
 
     def before_statement(
         self, connection: sqlite3.Connection, migration: Migration, statement: Statement
@@ -402,8 +384,7 @@ class Rehearsal(NamedTuple):
         what the database is a copy of, which has this journal mode. Raises what the live run would raise.
         """
         begun = perf_counter()
-        watch = HazardWatch(plan, run, migrated)
-        watch.journal_mode = journal_mode
+        watch = HazardWatch(plan, journal_mode, migrated)
         run = replace(run, phases=Phases())  # the rehearsal is one phase of the start
         done: list[BatchResult] = []
         while plan.batches:
@@ -422,18 +403,18 @@ class Rehearsal(NamedTuple):
         kinds: dict[str, list[str]] = {}
         for found in watch.found:
             kinds.setdefault(found.tag, []).append(str(found.hazard.kind))
-        done = [
-            one._replace(
-                steps=tuple(
-                    step._replace(hazards=tuple(dict.fromkeys(kinds.get(step.tag, ()))))
-                    for step in one.steps
-                )
-            )
-            for one in done
-        ]
+        steps: list[Step] = []
+        results: dict[str, BatchResult] = {}
+        for one in done:
+            known = [
+                step._replace(hazards=tuple(dict.fromkeys(kinds.get(step.tag, ()))))
+                for step in one.steps
+            ]
+            steps += known
+            results[known[-1].tag] = one._replace(steps=tuple(known))
         return cls(
-            steps=tuple(step for one in done for step in one.steps),
-            results={one.steps[-1].tag: one for one in done},
+            steps=tuple(steps),
+            results=results,
             hazards=tuple(watch.found),
             duration_ms=(perf_counter() - begun) * 1000,
         )

@@ -20,7 +20,12 @@ from local_mcp_gateway.errors import (
     UsageProblem,
     VerificationFailed,
 )
-from local_mcp_gateway.migrate.apply import Observer, run_and_compare, supervised
+from local_mcp_gateway.migrate.apply import (
+    WHILE_APPLIED,
+    Observer,
+    run_and_compare,
+    supervised,
+)
 from local_mcp_gateway.migrate.batch import watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
@@ -204,9 +209,11 @@ class DownPlan:
         observer = Observer()
         observer.journal_mode = journal_mode or observer.journal_mode
         with supervised(connection, run, observer, rebuilds) as session:
-            steps = tuple(
-                run_and_compare(session, one.migration, down=one.sql) for one in self.reversals
-            )
+            done = []
+            for one in self.reversals:
+                run.checkpoint(WHILE_APPLIED)
+                done.append(run_and_compare(session, one.migration, down=one.sql))
+        steps = tuple(done)
         for one, step in zip(self.reversals, steps, strict=True):
             ledger.forget(one.applied, facts=step.facts(None), backup=backup)
         keep_sequences(connection, before.sequences, steps)

@@ -73,6 +73,8 @@ class Plan(NamedTuple):
     """What will be applied, in order: all that is pending, or up to the tag that was asked for."""
     batches: tuple[Batch, ...]
     """The same, by what is committed together."""
+    applied: tuple[AppliedMigration, ...] = ()
+    """What is applied already, in the folder's order."""
     fingerprint: str = ""
     drift: tuple[Difference, ...] = ()
     done: tuple[Step, ...] = ()
@@ -114,17 +116,12 @@ class Plan(NamedTuple):
                 found = resolve(folder, rows, allow_out_of_order=True)
         if found.pending and not found.problems and ledger is not None and ledger.was_adopted():
             found = found._replace(problems=_applied_elsewhere(folder, found.pending, ledger))
-        return cls(folder, found, found.pending, make_batches(found.pending))
+        return cls(folder, found, found.pending, make_batches(found.pending), found.applied)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Return why nothing may be applied; empty if it may."""
         return self.resolution.problems
-
-    @property
-    def applied(self) -> tuple[AppliedMigration, ...]:
-        """Return what is applied already, in the folder's order."""
-        return self.resolution.applied
 
     @property
     def drift_hint(self) -> str | None:

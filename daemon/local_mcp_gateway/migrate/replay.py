@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import UNWATCHED, Run, open_scratch
-from local_mcp_gateway.migrate.apply import UNOBSERVED, Observer, Step, run_migration, supervised
+from local_mcp_gateway.migrate.apply import (
+    UNOBSERVED,
+    WHILE_APPLIED,
+    Observer,
+    Step,
+    run_migration,
+    supervised,
+)
 from local_mcp_gateway.schema import compare, count_objects, inspect
 
 if TYPE_CHECKING:
@@ -54,6 +61,7 @@ def replay_on(
     with supervised(connection, run) as session:
         for migration in migrations:
             if not migration.directives.no_transaction:
+                run.checkpoint(WHILE_APPLIED)
                 run_migration(session, migration, schema_only=schema_only)
     connection.execute("COMMIT")
 

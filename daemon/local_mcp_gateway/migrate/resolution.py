@@ -272,12 +272,13 @@ def _repeated_numbers(folder: Folder, pending: set[str]) -> Iterable[Problem]:
     """
     if folder.is_v1:
         return
-    free = {m.tag for m in folder.migrations if m.tag in pending and not m.is_squashed}
     first: dict[object, Migration] = {}
     for migration in folder.migrations:
         for key in places_of(migration.idx, migration.tag):
             other = first.setdefault(key, migration)
-            if other is not migration and free & {other.tag, migration.tag}:
+            if other is not migration and any(
+                one.tag in pending and not one.is_squashed for one in (other, migration)
+            ):
                 yield Problem(
                     ProblemCode.DUPLICATE,
                     f"{other.tag} and {migration.tag} have the same number, as after a merge of two"
