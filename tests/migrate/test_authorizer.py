@@ -17,7 +17,7 @@ def watched(scratch: sqlite3.Connection, *, foreign_keys: bool = False) -> Autho
 
 
 def run(scratch: sqlite3.Connection, authorizer: Authorizer, sql: str) -> None:
-    authorizer.start_statement(replacing=False)
+    authorizer.start_statement(sql)
     scratch.execute(sql)
 
 

@@ -152,8 +152,8 @@ def _dry_run(
     invocation: Invocation, *, to: str | None, allow_out_of_order: bool, as_json: bool
 ) -> int:
     from local_mcp_gateway.database import has_content
-    from local_mcp_gateway.guard import get_status, refusal
-    from local_mcp_gateway.migrate import HazardFinding
+    from local_mcp_gateway.guard import get_status
+    from local_mcp_gateway.migrate import HazardFinding, refusal
     from local_mcp_gateway.service import guard_policy
 
     seen = get_status(
@@ -170,7 +170,7 @@ def _dry_run(
     refused = None
     if has_content(invocation.database):  # a new one has nothing to lose
         findings = [HazardFinding(p.migration, h) for p in seen.pending for h in p.hazards]
-        refused = refusal(guard_policy(invocation.settings), findings)
+        refused = refusal(findings, guard_policy(invocation.settings).severity)
     if as_json and refused is None:
         ui.print_json({"pending": [pending.as_json() for pending in seen.pending]})
     for pending in seen.pending if not as_json else ():

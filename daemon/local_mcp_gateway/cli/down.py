@@ -191,7 +191,7 @@ def rehearse(invocation: Invocation, *, source: Path | None, as_json: bool) -> i
 
 def as_object(dry_run: DryRun) -> dict[str, object]:
     """Return the rehearsal as `--json` prints it."""
-    steps = dry_run.rehearsal.steps if dry_run.rehearsal else ()
+    rehearsal = dry_run.rehearsal
     return {
         "source": str(dry_run.source),
         "migrations": [
@@ -201,7 +201,7 @@ def as_object(dry_run: DryRun) -> dict[str, object]:
                 "duration_ms": round(s.duration_ms, 3),
                 "tables": _rows(dry_run.changed.get(s.tag, ())),
             }
-            for s in steps
+            for s in (rehearsal.steps if rehearsal else ())
         ],
         "tables": _rows(dry_run.tables),
         "hazards": [
@@ -211,9 +211,9 @@ def as_object(dry_run: DryRun) -> dict[str, object]:
                 "object": found.hazard.object,
                 "message": found.hazard.message,
             }
-            for found in dry_run.hazards
+            for found in (rehearsal.hazards if rehearsal else ())
         ],
-        "duration_ms": round(dry_run.rehearsal.duration_ms, 3) if dry_run.rehearsal else 0.0,
+        "duration_ms": round(rehearsal.duration_ms, 3) if rehearsal else 0.0,
         "bytes_before": dry_run.bytes_before,
         "bytes_after": dry_run.bytes_after,
         "bytes_needed": dry_run.bytes_needed,
@@ -239,7 +239,7 @@ def _show_rehearsal(dry_run: DryRun) -> None:
     for step in dry_run.rehearsal.steps:
         rows = "".join(f"  {_in_words(t)}" for t in dry_run.changed.get(step.tag, ()))
         ui.tell(f"{step.tag}  {formats.duration(step.duration_ms)}{rows}", mark="fine     ")
-    for found in dry_run.hazards:
+    for found in dry_run.rehearsal.hazards:
         ui.tell(f"{found.tag}: {found.hazard.message}", mark="hazard   ", fg="yellow")
     ui.print_table(
         ("TABLE", "ROWS BEFORE", "ROWS AFTER"),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from local_mcp_gateway.guard.context import GuardContext, GuardPolicy, GuardReport, Planner
     from local_mcp_gateway.guard.down import go_back, plan_down
     from local_mcp_gateway.guard.guard import guarded, hot_apply, make_plan
-    from local_mcp_gateway.guard.rehearse import DryRun, TableRows, dry_run_on_copy, refusal
+    from local_mcp_gateway.guard.rehearse import DryRun, TableRows, dry_run_on_copy
     from local_mcp_gateway.guard.rewind import (
         drop_newest,
         find_divergence,
@@ -57,7 +57,7 @@ else:
         context=("GuardContext", "GuardPolicy", "GuardReport", "Planner"),
         down=("go_back", "plan_down"),
         guard=("guarded", "hot_apply", "make_plan"),
-        rehearse=("DryRun", "TableRows", "dry_run_on_copy", "refusal"),
+        rehearse=("DryRun", "TableRows", "dry_run_on_copy"),
         rewind=("drop_newest", "find_divergence", "rewind_at_start", "rewind_to_folder"),
     )
 
@@ -82,7 +82,6 @@ __all__ = [
     "make_plan",
     "plan_down",
     "rebuild_indexes",
-    "refusal",
     "repairing",
     "reset_guarded",
     "restore_guarded",

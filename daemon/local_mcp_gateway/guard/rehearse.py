@@ -36,12 +36,12 @@ from local_mcp_gateway.guard.guard import make_plan
 from local_mcp_gateway.migrate import Ledger, Rehearsal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from local_mcp_gateway.backup import Backup
     from local_mcp_gateway.database import Connection
-    from local_mcp_gateway.guard.context import GuardContext, GuardPolicy
-    from local_mcp_gateway.migrate import HazardFinding, Plan
+    from local_mcp_gateway.guard.context import GuardContext
+    from local_mcp_gateway.migrate import Plan
 
 
 def rehearsal_is_due(context: GuardContext, plan: Plan) -> bool:
@@ -119,7 +119,8 @@ def rehearse_on(
 
 def report_hazards(context: GuardContext, rehearsal: Rehearsal, backup: Backup | None) -> None:
     """Report each hazard and where the backup is; raise HazardRefused if the policy wants it accepted."""
-    for found in _not_ignored(context, rehearsal):
+    severity = context.policy.severity
+    for found in rehearsal.noticed(severity).hazards:
         context.emit(
             "guard.hazard_found",
             tag=found.tag,
@@ -128,28 +129,8 @@ def report_hazards(context: GuardContext, rehearsal: Rehearsal, backup: Backup |
             message=found.hazard.message,
             backup=str(backup.path) if backup else None,
         )
-    if refused := refusal(context.policy, rehearsal.hazards):
+    if refused := rehearsal.refusal(severity):
         raise refused
-
-
-def _not_ignored(context: GuardContext, rehearsal: Rehearsal) -> tuple[HazardFinding, ...]:
-    severity = context.policy.severity
-    return tuple(one for one in rehearsal.hazards if severity(one.hazard.kind) != "ignore")
-
-
-def refusal(policy: GuardPolicy, findings: Iterable[HazardFinding]) -> HazardRefused | None:
-    """Return the refusal of the first hazard that the policy wants accepted, and its file does not accept."""
-    for found in findings:
-        if policy.severity(found.hazard.kind) == "refuse" and not found.accepted:
-            return HazardRefused(
-                f"{found.tag} is not accepted: {found.hazard.message}",
-                hint=f"Read {found.migration.name}; if it is meant, put `{found.directive}`"
-                " into its first line.",
-                tag=found.tag,
-                kind=str(found.hazard.kind),
-                object=found.hazard.object,
-            )
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +148,13 @@ class DryRun:
 
     source: Path
     rehearsal: Rehearsal | None
-    """None: nothing is pending."""
+    """With the hazards that the policy does not ignore; None: nothing is pending."""
     tables: tuple[TableRows, ...]
     """Every table, before the first and after the last migration."""
     changed: Mapping[str, tuple[TableRows, ...]]
     """Tag → the tables whose number of rows this migration changed."""
     bytes_before: int
     bytes_after: int
-    hazards: tuple[HazardFinding, ...] = ()
-    """Those that the policy does not ignore."""
     refused: HazardRefused | None = None
     """What a guarded start would raise because of one of them."""
 
@@ -249,13 +228,12 @@ def _run(on_copy: GuardContext, source: Path) -> DryRun:
     tables = _compared(before, rows)
     return DryRun(
         source,
-        rehearsal,
+        rehearsal.noticed(on_copy.policy.severity),
         tables,
         changed,
         size,
         copy.stat().st_size,
-        _not_ignored(on_copy, rehearsal),
-        refusal(on_copy.policy, rehearsal.hazards),
+        rehearsal.refusal(on_copy.policy.severity),
     )
 
 

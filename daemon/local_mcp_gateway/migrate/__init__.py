@@ -6,7 +6,7 @@ from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
     from local_mcp_gateway.migrate.apply import Step
-    from local_mcp_gateway.migrate.batch import HazardFinding, Rehearsal, apply_batch
+    from local_mcp_gateway.migrate.batch import HazardFinding, Rehearsal, apply_batch, refusal
     from local_mcp_gateway.migrate.check import (
         cannot_run,
         check_folder,
@@ -45,7 +45,7 @@ else:
     __getattr__ = exports(
         __name__,
         apply=("Step",),
-        batch=("HazardFinding", "Rehearsal", "apply_batch"),
+        batch=("HazardFinding", "Rehearsal", "apply_batch", "refusal"),
         check=("cannot_run", "check_folder", "full_text_tables", "out_of_step"),
         divergence=("Divergence",),
         down=("DownPlan",),
@@ -108,6 +108,7 @@ __all__ = [
     "plan_renumber",
     "read_events",
     "read_folder",
+    "refusal",
     "register",
     "renumber",
     "replace_durably",

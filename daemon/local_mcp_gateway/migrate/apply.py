@@ -23,15 +23,10 @@ from local_mcp_gateway.database import UNWATCHED, Run, outside_transaction
 from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.authorizer import FILE_SETTINGS, IN_MEMORY, Authorizer
 from local_mcp_gateway.migrate.history import Facts
-from local_mcp_gateway.migrate.statements import (
-    expand_alter_column,
-    parse,
-)
-from local_mcp_gateway.sql import first_words, quote, renamed
+from local_mcp_gateway.migrate.statements import expand_alter_column, parse
+from local_mcp_gateway.sql import first_words
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from local_mcp_gateway.errors import GatewayError
     from local_mcp_gateway.migrate.folder import Migration
     from local_mcp_gateway.migrate.ledger import Ledger
@@ -67,8 +62,6 @@ class Observer:
 
 
 UNOBSERVED = Observer()
-
-
 _OPS_BETWEEN_LOOKS = 10_000
 WHILE_APPLIED = "while the migrations were applied"
 
@@ -121,12 +114,6 @@ class Supervised(NamedTuple):
     observer: Observer
     rebuilds: Rebuilds | None
     """Compares the tables that a migration rebuilds with what they were."""
-
-    def before_statement(self, migration: Migration, statement: Statement) -> None:
-        """Show a statement to the observer; raises what refuses it."""
-        self.observer.before_statement(self.connection, migration, statement)
-        if self.rebuilds is not None:
-            self.rebuilds.before_statement(statement)
 
 
 @contextmanager
@@ -308,9 +295,8 @@ def run_migration(
         count += 1
     if actions is not None:
         _take(actions, migration, authorizer, down=down is not None)
-    authorizer.off = True
-    reset = restore_state(connection, authorizer)
-    authorizer.off = False
+    with authorizer.suspended():
+        reset = authorizer.restore_state(connection)
     return Step(
         tag=migration.tag,
         statements=count,
@@ -334,10 +320,12 @@ def _run_statement(
 ) -> int:
     """Run a statement; return how many rows it inserted, changed or deleted itself."""
     authorizer, connection = session.authorizer, session.connection
-    session.before_statement(migration, statement)
+    session.observer.before_statement(connection, migration, statement)
+    if session.rebuilds is not None:
+        session.rebuilds.before_statement(statement)
     if actions is not None:
         actions.before(statement)
-    authorizer.start_statement(replacing=_replaces(statement.text))
+    authorizer.start_statement(statement.text)
     before = connection.total_changes
     cursor = connection.execute(statement.text)
     for _ in cursor:
@@ -349,16 +337,8 @@ def _run_statement(
     if actions is not None:
         actions.after(statement)
     if authorizer.renaming:
-        authorizer.renaming = False
-        _follow_rename(authorizer, statement)
-        if authorizer.refusal is not None:
-            raise sqlite3.DatabaseError(authorizer.refusal)
+        authorizer.follow_rename(statement.text)
     return touched
-
-
-def _follow_rename(authorizer: Authorizer, statement: Statement) -> None:
-    if "RENAME" in statement.text.upper() and (names := renamed(statement.text)) is not None:
-        authorizer.follow(*names)
 
 
 def _actions(
@@ -398,41 +378,12 @@ def _blamed(
     return explain_failure(known, migration, statement, authorizer.refusal, down=down)
 
 
-def restore_state(connection: sqlite3.Connection, authorizer: Authorizer) -> tuple[str, ...]:
-    """Reset what a migration changed on the connection, so that it does not affect the next one.
-
-    Returns the statements for it that were needed.
-    """
-    ran: list[str] = []
-    if authorizer.touched_state:
-        for name in ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers"):
-            if connection.execute(f"PRAGMA {name}").fetchone()[0]:
-                ran.append(f"PRAGMA {name}=OFF")
-                connection.execute(ran[-1])
-                if connection.execute(f"PRAGMA {name}").fetchone()[0]:
-                    raise RuntimeError(f"PRAGMA {name} could not be switched off again")
-        connection.execute("PRAGMA defer_foreign_keys=OFF")
-    if authorizer.made_temporary:
-        for kind, name in connection.execute(
-            "SELECT type, name FROM sqlite_temp_schema WHERE type IN ('trigger', 'view', 'table')"
-            " AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table'"
-        ).fetchall():
-            ran.append(f"DROP {kind} IF EXISTS temp.{quote(name)}")
-            connection.execute(ran[-1])
-    return tuple(ran)
-
-
 def _raise_unless(
     *, forgiven: bool, refusal: GatewayError, statement: Statement, error: Exception
 ) -> None:
     """Raise, unless the error is tolerated and the statement leaves the schema as it is."""
     if not forgiven or first_words(statement.text, 1)[0] in ("CREATE", "ALTER", "DROP"):
         raise refusal from error
-
-
-def _replaces(sql: str) -> bool:
-    """Return whether a statement is `UPDATE OR REPLACE`, which deletes conflicting rows."""
-    return sql[:6].upper() == "UPDATE" and first_words(sql, 3) == ("UPDATE", "OR", "REPLACE")
 
 
 def _refuse_unknown_directives(migration: Migration, *, schema_only: bool) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from local_mcp_gateway.migrate.history import GUARD_TABLES
 from local_mcp_gateway.migrate.lineage import Change
-from local_mcp_gateway.sql import DESCRIBING_PRAGMAS, fold
+from local_mcp_gateway.sql import DESCRIBING_PRAGMAS, first_words, fold, quote, renamed
 
 _READING = DESCRIBING_PRAGMAS | {
     "integrity_check",
@@ -29,7 +29,7 @@ _HARMLESS = frozenset(
     {"foreign_keys", "encoding", "optimize", "cache_size", "temp_store", "analysis_limit"}
 )
 # These survive a ROLLBACK and change what later statements mean: reset after each migration.
-_RESET = frozenset({"legacy_alter_table", "ignore_check_constraints", "recursive_triggers"})
+_RESET = ("legacy_alter_table", "ignore_check_constraints", "recursive_triggers")
 # Settings of a connection: the guard's own has the values that the guard chose.
 _CHOSEN_BY_GUARD = frozenset(
     {
@@ -64,7 +64,7 @@ _READABLE = frozenset(
         "schema_version",
     }
 )
-ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | _RESET
+ALLOWED_PRAGMAS = _READING | _TRANSACTIONAL | _HARMLESS | {*_RESET}
 
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 # Where SQLite names a table, or what would have its name.
@@ -160,10 +160,11 @@ class Authorizer:
         self._dropped: str | None = None
         """The table or view that the running statement drops, with its rows, indexes and triggers."""
 
-    def start_statement(self, *, replacing: bool) -> None:
+    def start_statement(self, sql: str) -> None:
         """Forget what the previous statement did."""
         self.refusal = self.dropping = self._dropped = None
-        self.replacing = replacing
+        update = sql[:6].upper() == "UPDATE"
+        self.replacing = update and first_words(sql, 3) == ("UPDATE", "OR", "REPLACE")
 
     def start_migration(self) -> None:
         """Forget what the previous migration did."""
@@ -179,19 +180,46 @@ class Authorizer:
         finally:
             self.off = before
 
-    def follow(self, old: str, new: str) -> None:
-        """Follow a renamed table; what was updated in it is remembered under the new name, too.
+    def follow_rename(self, sql: str) -> None:
+        """Follow a table that this ALTER has renamed; what was updated in it is known by the new name, too.
 
-        The callback is not told the new name: one of the guard's own is refused here.
+        The callback is not told the new name: one of the guard's own is refused here, as SQLite would.
         """
+        self.renaming = False
+        if "RENAME" not in sql.upper() or (names := renamed(sql)) is None:
+            return
+        old, new = names
         if fold(new) in GUARD_TABLES:
             self.refusal = _GUARDS.format(new)
-            return
+            raise sqlite3.DatabaseError(self.refusal)
         self.changes.append(Change("rename", old, new))
         if fold(old) in self.written:
             self.written.add(fold(new))
         for known in (self.updated, self.assigned):
             known |= {(fold(new), column) for table, column in known if table == fold(old)}
+
+    def restore_state(self, connection: sqlite3.Connection) -> tuple[str, ...]:
+        """Reset what the migration changed on the connection, so that it does not affect the next one.
+
+        Returns the statements for it that were needed. The caller has suspended the authorizer.
+        """
+        ran: list[str] = []
+        if self.touched_state:
+            for name in _RESET:
+                if connection.execute(f"PRAGMA {name}").fetchone()[0]:
+                    ran.append(f"PRAGMA {name}=OFF")
+                    connection.execute(ran[-1])
+                    if connection.execute(f"PRAGMA {name}").fetchone()[0]:
+                        raise RuntimeError(f"PRAGMA {name} could not be switched off again")
+            connection.execute("PRAGMA defer_foreign_keys=OFF")
+        if self.made_temporary:
+            for kind, name in connection.execute(
+                "SELECT type, name FROM sqlite_temp_schema WHERE type IN ('trigger', 'view', 'table')"
+                " AND name NOT LIKE 'sqlite_%' ORDER BY type = 'table'"
+            ).fetchall():
+                ran.append(f"DROP {kind} IF EXISTS temp.{quote(name)}")
+                connection.execute(ran[-1])
+        return tuple(ran)
 
     def decide(
         self,

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from local_mcp_gateway.database import UNWATCHED, Phases, Run, begin, commit
-from local_mcp_gateway.errors import ForbiddenStatement, MigrationFailed, VerificationFailed
+from local_mcp_gateway.errors import HazardRefused, MigrationFailed, VerificationFailed
 from local_mcp_gateway.migrate.apply import Observer, run_batch
 from local_mcp_gateway.migrate.history import APPLIED_IN_DEV
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
@@ -30,7 +30,7 @@ from local_mcp_gateway.migrate.verify import (
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.folder import Migration
@@ -38,10 +38,11 @@ if TYPE_CHECKING:
     from local_mcp_gateway.migrate.options import MigrationOptions
     from local_mcp_gateway.migrate.plan import Plan
     from local_mcp_gateway.migrate.rebuild_checks import DataChange
-    from local_mcp_gateway.migrate.rebuilds import Rebuilds
     from local_mcp_gateway.migrate.statements import Statement
-    from local_mcp_gateway.migrate.verify import RowCounts
-    from local_mcp_gateway.schema import Hazard, Prepare, Schema
+    from local_mcp_gateway.schema import Hazard, Schema
+
+    Severity = Callable[[str], str]
+    """What a hazard of this kind does: "ignore", "warn" or "refuse"."""
 
 
 class BatchResult(NamedTuple):
@@ -82,6 +83,8 @@ def apply_batch(
     compares = not before.is_new and rehearsed is None
     rebuilds = None
     if compares and may_rebuild("\n".join([m.sql for m in plan.batches[0].migrations])):
+        from local_mcp_gateway.migrate.rebuilds import watch_rebuilds
+
         earlier = [entry.migration.sql for entry in plan.applied]
         rebuilds = watch_rebuilds(connection, options.compare_limit_values, run, earlier)
     if watch is not None:
@@ -115,7 +118,7 @@ def apply_batch(
     if options.requires is not None and len(plan.batches) == 1:
         options.requires(connection)
     matches_migrations = (
-        _matches_migrations(plan, connection, before, options.prepare)
+        plan.makes(connection, before.objects, options.prepare)
         if rehearsed is None
         else rehearsed.matches_migrations
     )
@@ -128,41 +131,6 @@ def apply_batch(
     if matches_migrations:
         ledger.record_fingerprint(fingerprint)
     return BatchResult(steps, fingerprint, matches_migrations, changes)
-
-
-def _matches_migrations(
-    plan: Plan, connection: sqlite3.Connection, before: RowCounts, prepare: Prepare | None
-) -> bool:
-    """Return whether the schema is what the migrations make: a recorded fingerprint says so.
-
-    A database that other tools have made may have tables that an IF NOT EXISTS has left as they are.
-    """
-    if plan.drift:
-        return False
-    if plan.applied or not before.objects:
-        return True
-    from local_mcp_gateway.migrate.replay import differences_from
-
-    done = {step.tag for step in plan.done}
-    earlier = [migration for migration in plan.resolution.pending if migration.tag in done]
-    made = [*earlier, *plan.batches[0].migrations]
-    text = "".join(migration.sql for migration in made).casefold()
-    if any(_never_made_by(text, found.name) for found in before.objects):
-        return False  # found without the replay, which takes as long as the batch
-    try:
-        return not differences_from(made, connection, prepare=prepare)
-    except (MigrationFailed, ForbiddenStatement):
-        return False
-
-
-def _never_made_by(text: str, name: str) -> bool:
-    """Return whether SQL text, case-folded, certainly makes no object of this name.
-
-    A shadow table is named like its virtual table, with a word after an underscore; quotes in a name are
-    doubled in the text.
-    """
-    folded = name.casefold()
-    return (folded.rpartition("_")[0] or folded) not in text and not {*'"`]'} & {*name}
 
 
 def find_kept(connection: sqlite3.Connection, statement: Statement) -> Hazard | None:
@@ -183,25 +151,6 @@ def unclosed(migration: Migration, line: int) -> MigrationFailed:
         tag=migration.tag,
         file=migration.name,
         line=line,
-    )
-
-
-def watch_rebuilds(
-    connection: sqlite3.Connection, limit: int, run: Run, earlier: Sequence[str] = ()
-) -> Rebuilds:
-    """Return the comparison of rebuilt tables, which reports tables whose values it cannot compare.
-
-    `earlier` are the files that were applied before.
-    """
-    from local_mcp_gateway.migrate.rebuilds import Rebuilds
-
-    return Rebuilds(
-        connection,
-        limit=limit,
-        not_compared=lambda table, rows, reason: run.emit(
-            "guard.values_not_compared", table=table, rows=rows, reason=reason
-        ),
-        earlier=earlier,
     )
 
 
@@ -285,6 +234,21 @@ class HazardFinding(NamedTuple):
         return accepting_line(self.hazard.kind, self.hazard.object)
 
 
+def refusal(findings: Iterable[HazardFinding], severity: Severity) -> HazardRefused | None:
+    """Return the refusal of the first hazard that the policy wants accepted, and its file does not accept."""
+    for found in findings:
+        if severity(found.hazard.kind) == "refuse" and not found.accepted:
+            return HazardRefused(
+                f"{found.tag} is not accepted: {found.hazard.message}",
+                hint=f"Read {found.migration.name}; if it is meant, put `{found.directive}`"
+                " into its first line.",
+                tag=found.tag,
+                kind=str(found.hazard.kind),
+                object=found.hazard.object,
+            )
+    return None
+
+
 class HazardWatch(Observer):
     """Inspects the schema before and after each migration of a rehearsal that may lose something."""
 
@@ -365,6 +329,15 @@ class Rehearsal(NamedTuple):
     """The tag that ends a transaction → what it did."""
     hazards: tuple[HazardFinding, ...]
     duration_ms: float
+
+    def refusal(self, severity: Severity) -> HazardRefused | None:
+        """Return the refusal of its first hazard that the policy wants accepted, and its file does not accept."""
+        return refusal(self.hazards, severity)
+
+    def noticed(self, severity: Severity) -> Rehearsal:
+        """Return it without the hazards that the policy ignores."""
+        kept = [one for one in self.hazards if severity(one.hazard.kind) != "ignore"]
+        return self._replace(hazards=tuple(kept))
 
     @classmethod
     def of(

@@ -26,10 +26,10 @@ from local_mcp_gateway.migrate.apply import (
     run_and_compare,
     supervised,
 )
-from local_mcp_gateway.migrate.batch import watch_rebuilds
 from local_mcp_gateway.migrate.folder import down_text
 from local_mcp_gateway.migrate.options import DEFAULT_OPTIONS
 from local_mcp_gateway.migrate.plan import find_drift
+from local_mcp_gateway.migrate.rebuilds import watch_rebuilds
 from local_mcp_gateway.migrate.replay import replay, replay_on
 from local_mcp_gateway.migrate.statements import parse, split
 from local_mcp_gateway.migrate.verify import (

@@ -23,11 +23,14 @@ from local_mcp_gateway.migrate.journal import Entry, write_journal
 from local_mcp_gateway.migrate.resolution import Resolution, resolve
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from local_mcp_gateway.migrate.apply import Step
     from local_mcp_gateway.migrate.batch import BatchResult
     from local_mcp_gateway.migrate.folder import Folder, Migration
     from local_mcp_gateway.migrate.ledger import Ledger
     from local_mcp_gateway.migrate.resolution import AppliedMigration
+    from local_mcp_gateway.migrate.verify import Object
     from local_mcp_gateway.schema import Difference, Prepare
 
 
@@ -170,6 +173,31 @@ class Plan(NamedTuple):
             by_hand = _find_applied_by_hand(self.resolution, ledger, prepare)
         return self._replace(fingerprint=ledger.fingerprint(), drift=drift, applied_by_hand=by_hand)
 
+    def makes(
+        self, connection: sqlite3.Connection, found: Sequence[Object], prepare: Prepare | None
+    ) -> bool:
+        """Return whether the schema is what the migrations make, the next batch included, which has just run.
+
+        A recorded fingerprint says so. A database that other tools have made may have tables, `found` before
+        the batch, that an IF NOT EXISTS has left as they are.
+        """
+        if self.drift:
+            return False
+        if self.applied or not found:
+            return True
+        from local_mcp_gateway.migrate.replay import differences_from
+
+        done = {step.tag for step in self.done}
+        earlier = [migration for migration in self.resolution.pending if migration.tag in done]
+        made = [*earlier, *self.batches[0].migrations]
+        text = "".join(migration.sql for migration in made).casefold()
+        if any(_never_made_by(text, one.name) for one in found):
+            return False  # found without the replay, which takes as long as the batch
+        try:
+            return not differences_from(made, connection, prepare=prepare)
+        except (MigrationFailed, ForbiddenStatement):
+            return False
+
     def after(self, result: BatchResult) -> Plan:
         """Return the plan that is left after this transaction is committed."""
         return self._replace(
@@ -196,6 +224,16 @@ class Plan(NamedTuple):
             first = 1 + max((migration.idx for migration in known), default=-1)
             entries = [Entry(idx, tag, when) for idx, (tag, when) in enumerate(files, first)]
             write_journal(self.folder.path, entries)
+
+
+def _never_made_by(text: str, name: str) -> bool:
+    """Return whether SQL text, case-folded, certainly makes no object of this name.
+
+    A shadow table is named like its virtual table, with a word after an underscore; quotes in a name are
+    doubled in the text.
+    """
+    folded = name.casefold()
+    return (folded.rpartition("_")[0] or folded) not in text and not {*'"`]'} & {*name}
 
 
 def _applied_elsewhere(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Set as AbstractSet
 
+    from local_mcp_gateway.database import Run
     from local_mcp_gateway.migrate.statements import Statement
     from local_mcp_gateway.sql import Copy
 
@@ -356,6 +357,23 @@ class Rebuilds:
                 self._held[name] = error
                 return
         del self._virtual[name]
+
+
+def watch_rebuilds(
+    connection: sqlite3.Connection, limit: int, run: Run, earlier: Sequence[str] = ()
+) -> Rebuilds:
+    """Return the comparison of rebuilt tables, which reports tables whose values it cannot compare.
+
+    `earlier` are the files that were applied before.
+    """
+    return Rebuilds(
+        connection,
+        limit=limit,
+        not_compared=lambda table, rows, reason: run.emit(
+            "guard.values_not_compared", table=table, rows=rows, reason=reason
+        ),
+        earlier=earlier,
+    )
 
 
 def _ordinary(objects: Iterable[Object]) -> list[str]:

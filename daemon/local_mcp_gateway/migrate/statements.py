@@ -179,7 +179,7 @@ def expand_alter_column(
     if asked is None:
         return (statement,)
     if authorizer is not None:
-        authorizer.start_statement(replacing=False)
+        authorizer.start_statement(statement.text)
     with nullcontext() if authorizer is None else authorizer.suspended():
         rebuild = rebuild_for(connection, asked)
     return [statement._replace(text=text) for text in rebuild]
