@@ -10,8 +10,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from local_mcp_gateway.backup import Backup, clean_up, files, list_backups, scratch_copy
-from local_mcp_gateway.backup.files import fetched_folder, temporary_file
+from local_mcp_gateway.backup import Backup, clean_up, files, list_backups, restore, scratch_copy
+from local_mcp_gateway.backup.files import temporary_file
+from local_mcp_gateway.backup.restore import fetched_folder
+from local_mcp_gateway.regular_file import copy_bytes
 from tests.backup.conftest import rows
 
 
@@ -20,7 +22,7 @@ def test_a_copy_is_the_same_bytes_whichever_way_it_was_made(tmp_path: Path, size
     source = tmp_path / "source"
     source.write_bytes(os.urandom(size))
     with files.temporary_file(tmp_path / "copy") as descriptor:
-        way = files.copy_bytes(source, descriptor)
+        way = copy_bytes(source, descriptor)
         assert way in ("reflink", "copy_file_range", "read")
         assert (tmp_path / "copy").read_bytes() == source.read_bytes()
         assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
@@ -134,7 +136,7 @@ def test_a_folder_that_another_command_takes_for_a_left_over_is_made_again(
                 return taken[0]
             return super().__enter__()
 
-    monkeypatch.setattr(files, "TemporaryDirectory", Taken)
+    monkeypatch.setattr(restore, "TemporaryDirectory", Taken)
     with fetched_folder(database) as folder:
         assert not Path(taken[0]).exists()
         clean_up(database)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         checked_hash,
         copy_online,
         create_backup,
+        existing_folder,
         file_hash,
         holds,
         newest_good,
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
         DEFAULT_KEEP_ASIDE,
         aside_path,
         clean_up,
-        copy_bytes,
-        existing_folder,
-        fetched_folder,
         list_asides,
         make_folder,
         named_failures,
@@ -52,7 +50,6 @@ if TYPE_CHECKING:
         temporary_file,
         temporary_path,
         unsent_folder,
-        write_all,
     )
     from local_mcp_gateway.backup.manifest import (
         Backup,
@@ -77,6 +74,7 @@ if TYPE_CHECKING:
     )
     from local_mcp_gateway.backup.restore import (
         Restored,
+        fetched_folder,
         hold_still,
         prune_asides,
         require_known,
@@ -104,6 +102,7 @@ else:
             "checked_hash",
             "copy_online",
             "create_backup",
+            "existing_folder",
             "file_hash",
             "holds",
             "newest_good",
@@ -117,9 +116,6 @@ else:
             "DEFAULT_KEEP_ASIDE",
             "aside_path",
             "clean_up",
-            "copy_bytes",
-            "existing_folder",
-            "fetched_folder",
             "list_asides",
             "make_folder",
             "named_failures",
@@ -129,7 +125,6 @@ else:
             "temporary_file",
             "temporary_path",
             "unsent_folder",
-            "write_all",
         ),
         manifest=(
             "Backup",
@@ -148,6 +143,7 @@ else:
         objects=("PIECE_BYTES", "Objects", "Place", "PlaceMissing", "StoreError"),
         restore=(
             "Restored",
+            "fetched_folder",
             "hold_still",
             "prune_asides",
             "require_known",
@@ -180,7 +176,6 @@ __all__ = [
     "checked_hash",
     "clean_up",
     "copy_backups",
-    "copy_bytes",
     "copy_of",
     "copy_online",
     "create_backup",
@@ -222,5 +217,4 @@ __all__ = [
     "unhurried",
     "unsent_folder",
     "verify_backup",
-    "write_all",
 ]

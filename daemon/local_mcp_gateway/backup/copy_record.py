@@ -22,7 +22,6 @@ from local_mcp_gateway.backup.files import (
     named_failures,
     temporary_file,
     temporary_path,
-    write_all,
 )
 from local_mcp_gateway.backup.manifest import (
     Backup,
@@ -43,7 +42,7 @@ from local_mcp_gateway.errors import (
 from local_mcp_gateway.formats import iso
 from local_mcp_gateway.frozen import frozen
 from local_mcp_gateway.json_input import parse_json
-from local_mcp_gateway.regular_file import read_bytes
+from local_mcp_gateway.regular_file import read_bytes, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Literal
 from local_mcp_gateway.backup.files import (
     backup_folder,
     backup_name,
-    copy_bytes,
-    existing_folder,
     make_folder,
     named_failures,
     next_moment,
@@ -42,7 +40,7 @@ from local_mcp_gateway.database import (
 )
 from local_mcp_gateway.errors import BackupDamaged, BackupFailed, DiskProblem, Interrupted, NoRoom
 from local_mcp_gateway.formats import iso, size
-from local_mcp_gateway.regular_file import open_file
+from local_mcp_gateway.regular_file import copy_bytes, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -162,10 +160,9 @@ def _has_hash(backup: Backup, sha256: str, run: Run) -> bool:
     """Return whether the file of a backup still has this content."""
     if backup.sha256 != sha256:
         return False
-    try:
+    with suppress(OSError):
         return file_hash(backup.path, run=run) == sha256
-    except OSError:
-        return False
+    return False
 
 
 def _read_back(
@@ -396,3 +393,8 @@ def free_bytes(folder: Path) -> int:
     """Return the bytes that this user may still write where the folder is, or will be created."""
     found = os.statvfs(existing_folder(folder))
     return found.f_bavail * found.f_frsize
+
+
+def existing_folder(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

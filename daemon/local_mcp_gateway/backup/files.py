@@ -11,17 +11,15 @@ bytes after a power cut; a rename without the second was undone.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
 import shutil
 import sqlite3
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from local_mcp_gateway.database import (
@@ -39,8 +37,6 @@ from local_mcp_gateway.regular_file import NotAFile, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from local_mcp_gateway.database import Progress
 
 
 TEMPORARY = ".tmp"
@@ -154,14 +150,6 @@ def side_files(database: Path) -> tuple[Path, ...]:
 
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
-FICLONE = 0x40049409
-"""`ioctl` that shares a file's blocks with a new one (btrfs, XFS, bcachefs)."""
-COPY_CHUNK_BYTES = 64 << 20
-
-
-def existing_folder(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def make_folder(folder: Path) -> None:
@@ -191,7 +179,7 @@ def temporary_file(path: Path, *, moved: Path | None = None) -> Iterator[int]:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:
-        still_there = _is_same_file(descriptor, path)
+        still_there = is_same_file(descriptor, path)
         os.close(descriptor)
         if still_there:
             with suppress(OSError):  # the next start's cleanup tries again
@@ -213,49 +201,18 @@ def _move(source: Path, path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
-@contextmanager
-def fetched_folder(database: Path) -> Iterator[Path]:
-    """Yield a private folder beside the database, for a file that may become it; removed at the end.
-
-    Those of killed commands are removed first: their flocks are free.
-    """
-    real = database.resolve()
-    _remove_fetched(real)
-    with ExitStack() as held:
-        folder = None
-        while folder is None:
-            folder = _new_folder(real, held)
-        yield folder
-
-
-def _new_folder(database: Path, held: ExitStack) -> Path | None:
-    """Make and hold a folder until `held` ends; None if a command took it for a killed one's before that."""
-    prefix = f".{database.name}{FETCHED}"
-    with ExitStack() as removed:
-        made = TemporaryDirectory(dir=database.parent, prefix=prefix)
-        folder = Path(removed.enter_context(made))
-        try:
-            descriptor = removed.enter_context(_held(folder))
-        except (FileNotFoundError, BlockingIOError):
-            return None
-        if not _is_same_file(descriptor, folder):
-            return None
-        held.enter_context(removed.pop_all())
-        return folder
-
-
-def _remove_fetched(database: Path) -> list[Path]:
+def remove_fetched(database: Path) -> list[Path]:
     """Remove the folders of killed commands; return them."""
     gone = []
     for left in _entries(database.parent, rf"\.{re.escape(database.name)}{re.escape(FETCHED)}\w+"):
-        with suppress(OSError), _held(left):
+        with suppress(OSError), held(left):
             shutil.rmtree(left)
             gone.append(left)
     return gone
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[int]:
+def held(folder: Path) -> Iterator[int]:
     """Hold a folder, so that nobody removes it; raises OSError while another process does."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -292,55 +249,8 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def copy_bytes(source: Path, descriptor: int, progress: Progress | None = None) -> str:
-    """Copy a file that has no writer into an empty one; return how: reflink, copy_file_range or read.
-
-    The first two stay inside the kernel and, where the file system supports it, share the blocks. The phase
-    of `progress` is `copy`.
-    """
-    with source.open("rb", buffering=0) as original:
-        try:
-            fcntl.ioctl(descriptor, FICLONE, original.fileno())
-            return "reflink"
-        except OSError as error:
-            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
-                raise
-        try:
-            _copy_in_kernel(original.fileno(), descriptor, progress)
-            return "copy_file_range"
-        except OSError as error:
-            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
-                raise
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.lseek(original.fileno(), 0, os.SEEK_SET)
-        total = os.fstat(original.fileno()).st_size
-        while chunk := original.read(1 << 20):
-            write_all(descriptor, chunk)
-            if progress is not None:
-                progress("copy", original.tell(), total)
-        return "read"
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte; a single `write` may write fewer."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _copy_in_kernel(source: int, target: int, progress: Progress | None) -> None:
-    left = total = os.fstat(source).st_size
-    while left > 0:
-        if progress is not None:
-            progress("copy", total - left, total)
-        done = os.copy_file_range(source, target, min(left, COPY_CHUNK_BYTES))
-        if done == 0:  # some file systems answer 0 instead of an error: fall back to reading
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-        left -= done
-
-
-def _is_same_file(descriptor: int, path: Path) -> bool:
+def is_same_file(descriptor: int, path: Path) -> bool:
+    """Return whether the path still names the file of this descriptor."""
     try:
         found = path.lstat()
     except OSError:
@@ -371,7 +281,7 @@ def clean_up(database: Path, folder: Path | None = None) -> tuple[Path, ...]:
         written = rf"\.{re.escape(database.name)}(\.\w+)?\.tmp(-\w+|\.lock)?"
         for path in _entries(database.parent, written):
             gone += _discard(path)
-        gone += _remove_fetched(database)
+        gone += remove_fetched(database)
         gone += _unlinked_twins(database)
         gone += _cold_journal(database)
     except ENGINE_ERRORS as error:

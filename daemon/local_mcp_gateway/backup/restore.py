@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from local_mcp_gateway.backup.create import MARGIN_BYTES, file_hash, require_free
 from local_mcp_gateway.backup.files import (
     DEFAULT_KEEP_ASIDE,
+    FETCHED,
     PRIVATE_FILE,
     aside_path,
-    copy_bytes,
+    held,
+    is_same_file,
     list_asides,
     named_failures,
     remove,
+    remove_fetched,
     side_files,
     staged_path,
     temporary_file,
@@ -43,10 +48,10 @@ from local_mcp_gateway.errors import (
     ForeignLog,
     NotADatabase,
 )
+from local_mcp_gateway.regular_file import copy_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from pathlib import Path
 
     from local_mcp_gateway.backup.manifest import Backup
 
@@ -287,3 +292,34 @@ def require_known(backup: Backup, known_tags: Collection[str]) -> None:
             "folder does not: it was made by a newer version or for another folder.",
             hint=f"Install version {backup.program_version} (or newer), or give its --migrations.",
         )
+
+
+@contextmanager
+def fetched_folder(database: Path) -> Iterator[Path]:
+    """Yield a private folder beside the database, for a file that may become it; removed at the end.
+
+    Those of killed commands are removed first: their flocks are free.
+    """
+    real = database.resolve()
+    remove_fetched(real)
+    with ExitStack() as until:
+        folder = None
+        while folder is None:
+            folder = _new_folder(real, until)
+        yield folder
+
+
+def _new_folder(database: Path, until: ExitStack) -> Path | None:
+    """Make and hold a folder until that ends; None if a command took it for a killed one's before that."""
+    prefix = f".{database.name}{FETCHED}"
+    with ExitStack() as removed:
+        made = TemporaryDirectory(dir=database.parent, prefix=prefix)
+        folder = Path(removed.enter_context(made))
+        try:
+            descriptor = removed.enter_context(held(folder))
+        except (FileNotFoundError, BlockingIOError):
+            return None
+        if not is_same_file(descriptor, folder):
+            return None
+        until.enter_context(removed.pop_all())
+        return folder

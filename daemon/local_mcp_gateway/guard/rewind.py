@@ -30,7 +30,6 @@ from local_mcp_gateway.backup import (
     MARGIN_BYTES,
     aside_path,
     checked_hash,
-    copy_bytes,
     copy_online,
     hold_still,
     list_backups,
@@ -69,6 +68,7 @@ from local_mcp_gateway.guard.down import go_back_on_copy
 from local_mcp_gateway.guard.guard import apply_pending, make_plan
 from local_mcp_gateway.guard.rehearse import rehearse_on, report_hazards
 from local_mcp_gateway.migrate import Divergence, Ledger, read_folder
+from local_mcp_gateway.regular_file import copy_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,10 +17,10 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from local_mcp_gateway.backup import temporary_file, write_all
+from local_mcp_gateway.backup import temporary_file
 from local_mcp_gateway.database import flush
 from local_mcp_gateway.errors import GatewayError, UsageProblem
-from local_mcp_gateway.regular_file import read_bytes
+from local_mcp_gateway.regular_file import read_bytes, write_all
 from local_mcp_gateway.service.admin.client_files import (
     PLACES,
     files_of_clients,

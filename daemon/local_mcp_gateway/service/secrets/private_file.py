@@ -11,9 +11,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from local_mcp_gateway.backup import temporary_file, write_all
+from local_mcp_gateway.backup import temporary_file
 from local_mcp_gateway.database import flush
-from local_mcp_gateway.regular_file import NotAFile, open_file
+from local_mcp_gateway.regular_file import NotAFile, open_file, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
