@@ -10,7 +10,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
-from local_mcp_gateway.backup.encryption import Counted, NotDecrypted, decrypt_into, encrypted
+from local_mcp_gateway.backup.copies import Counted, NotDecrypted, decrypt_into, encrypted
 from local_mcp_gateway.database import UNWATCHED
 from local_mcp_gateway.errors import BackupDamaged
 from tests.backup.copying import KEY, RECIPIENTS, a_backup
