@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from local_mcp_gateway.errors import Exit
 from tests.harness import (
     DEADLINE_S,
     Finished,
@@ -24,6 +25,7 @@ from tests.harness import (
     new_place,
     poll,
 )
+from tests.object_store import S3
 from tests.replicas import NAMES, Replica, add, filled, level, replicating, wait_at_rest
 
 Validate = Callable[[str, Any], None]
@@ -182,13 +184,13 @@ def add_secret(place: Place) -> Finished:
 
 def test_moments_that_never_were_are_refused(shipped: Place, in_folder: Replica) -> None:
     filled(shipped, in_folder, "first")
-    for moment, told in (
-        ("2199-01-01 00:00", "is in the future"),
-        ("2001-01-01 00:00", "is before the first moment of the replica"),
-        ("soon", "is not a time"),
+    for moment, code, told in (
+        ("2199-01-01 00:00", Exit.USAGE, "is in the future"),
+        ("2001-01-01 00:00", Exit.NO_BACKUP, "is before the first moment of the replica"),
+        ("soon", Exit.USAGE, "is not a time"),
     ):
         done = shipped.run("db", "restore", "--at", moment, "--yes", env=in_folder.env)
-        assert done.code != 0
+        assert done.code == code
         assert told in done.stderr
     assert shipped.query(NAMES) == [("first",)]
 
@@ -200,6 +202,31 @@ def test_an_unset_variable_does_not_bring_the_newest_state(
     done = shipped.run("db", "restore", option, "", "--yes", env=in_folder.env)
     assert done.code == 2
     assert f"{option} is empty." in done.stderr
+
+
+@pytest.mark.parametrize("wrong", ["bucket", "keys"])
+def test_a_bucket_that_cannot_be_used_is_named_by_each_command_and_nothing_is_lost(
+    shipped: Place, in_bucket: Replica, s3: S3, wrong: str
+) -> None:
+    add(shipped, "first")
+    env = in_bucket.env
+    if wrong == "bucket":
+        env["LMG_REPLICA__URL"], told = "s3://nowhere/gateway", "does not exist (NoSuchBucket)."
+    else:
+        s3.check_keys()
+        told = "(InvalidAccessKeyId)."
+    for words in (
+        ("replica", "status"),
+        ("replica", "check"),
+        ("replica", "take-over", "--yes"),
+        ("db", "restore", "--at", "latest", "--yes"),
+    ):
+        done = shipped.run(*words, env=env)
+        assert done.code == Exit.NO_BACKUP, words
+        sentence, hint = done.stderr.splitlines()
+        assert told in sentence
+        assert hint.startswith("→ ")
+    assert shipped.query(NAMES) == [("first",)]
 
 
 def test_a_folder_that_is_not_there_is_named(
@@ -255,7 +282,7 @@ def test_a_replica_that_is_newer_than_the_program_is_refused(
     tag = shipped.folder.add("newer", "CREATE TABLE newer (x)")
     filled(shipped, in_folder, "first")
     done = old.run("db", "restore", "--at", "latest", "--yes", env=in_folder.env)
-    assert done.code != 0
+    assert done.code == Exit.REFUSED
     assert f"holds the migration {tag}" in done.stderr
     assert not old.database.exists()
 
@@ -314,5 +341,5 @@ def test_a_living_gateway_is_not_taken_over(
     add(shipped, "first")
     with replicating(other, in_folder):
         done = shipped.run("replica", "take-over", "--yes", env=in_folder.env)
-    assert done.code != 0
+    assert done.code == Exit.REFUSED
     assert "Another gateway replicates to" in done.stderr

@@ -97,7 +97,9 @@ class ObstorePlace:
         with _explained():
             try:
                 return bytes(obstore.get(self.store, name).bytes())
-            except (NotFoundError, FileNotFoundError):
+            except (NotFoundError, FileNotFoundError) as error:
+                if "<Code>NoSuchBucket</Code>" in str(error):
+                    raise
                 return None
 
     def pieces(self, name: str) -> Generator[bytes, None, None]:
