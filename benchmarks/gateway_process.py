@@ -14,12 +14,8 @@ import uvicorn
 from local_mcp_gateway.config import Settings
 from local_mcp_gateway.database.pool import ConnectionPool
 from local_mcp_gateway.gateway.gateway import Gateway
-from local_mcp_gateway.service.http.listening_socket import bind
-from local_mcp_gateway.service.http.server import (
-    ACCEPTED_AT_ONCE,
-    KEEP_ALIVE_S,
-    CoalescingProtocol,
-)
+from local_mcp_gateway.service.http.listening_socket import BACKLOG, bind
+from local_mcp_gateway.service.http.server import KEEP_ALIVE_S, CoalescingProtocol
 from local_mcp_gateway.service.options import gateway_options
 from local_mcp_gateway.service.process import collect_rarely, event_loop
 from local_mcp_gateway.store import queries
@@ -61,7 +57,7 @@ async def main(folder: Path, servers: list[ServerDefinition]) -> None:
             config = uvicorn.Config(  # as `serve` has it
                 gateway.app,
                 http=CoalescingProtocol,
-                backlog=ACCEPTED_AT_ONCE,
+                backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 log_level="warning",
                 access_log=False,
