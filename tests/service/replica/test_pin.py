@@ -66,7 +66,9 @@ def test_the_state_before_a_revert_comes_back(shipped: Place, in_folder: Replica
     assert shipped.query("SELECT x FROM more") == [(1,)]
 
 
-@pytest.mark.parametrize(("policy", "code"), [("wait", 9), ("warn", 0)])
+@pytest.mark.parametrize(
+    ("policy", "code"), [("wait", 9), pytest.param("warn", 0, marks=pytest.mark.nightly)]
+)  # a minute each
 def test_a_store_that_does_not_answer_refuses_the_migration_or_is_told(
     shipped: Place, in_bucket: Replica, s3: S3, policy: str, code: int
 ) -> None:
