@@ -18,13 +18,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local_mcp_gateway.gateway.upstreams.large_responses import LineEnds, LineReader
+from local_mcp_gateway.gateway.upstreams.large_responses import LineEnds
 from local_mcp_gateway.gateway.upstreams.process import (
     ChildProcess,
     OrphanReaper,
     Output,
     spawn,
 )
+from local_mcp_gateway.gateway.upstreams.stdio import LineReader
 from local_mcp_gateway.store.model import ServerDefinition, ServerKind
 from tests.gateway.messages import call
 from tests.gateway.processes import alive, gone

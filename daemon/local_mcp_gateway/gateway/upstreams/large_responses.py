@@ -9,7 +9,7 @@ Of a line beyond every limit only the two ends are kept, which tell what it answ
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -127,44 +127,3 @@ class LineEnds:
 
     head: bytes
     tail: bytes
-
-
-class LineReader:
-    """Splits chunks into lines. A line beyond the limit is dropped, except for its two ends.
-
-    `overflowed` holds the ends of each such line that the last `feed` completed.
-    """
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.overflowed: list[LineEnds] = []
-        self._limit = limit_bytes
-        self._parts: list[bytes] = []
-        self._bytes = 0
-        self._head: bytes | None = None
-
-    def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the lines that this chunk completes, without their line ends."""
-        self.overflowed = []
-        *complete, rest = chunk.split(b"\n")
-        for part in complete:
-            if not self._parts and len(part) <= self._limit:
-                yield part.removesuffix(b"\r")
-                continue
-            self._keep(part)
-            head, line = self._head, b"".join(self._parts)
-            self._parts, self._bytes, self._head = [], 0, None
-            if head is None:
-                yield line.removesuffix(b"\r")
-            else:
-                self.overflowed.append(LineEnds(head, line[-END_BYTES:]))
-        if rest:
-            self._keep(rest)
-
-    def _keep(self, part: bytes) -> None:
-        self._parts.append(part)
-        self._bytes += len(part)
-        if self._head is not None:
-            self._parts = [b"".join(self._parts)[-END_BYTES:]]
-        elif self._bytes > self._limit:
-            whole = b"".join(self._parts)
-            self._head, self._parts = whole[:END_BYTES], [whole[-END_BYTES:]]

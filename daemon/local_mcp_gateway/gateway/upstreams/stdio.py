@@ -22,7 +22,7 @@ from local_mcp_gateway.gateway.upstreams.connection import (
     UpstreamDisconnected,
 )
 from local_mcp_gateway.gateway.upstreams.handshake import identity_of_discover
-from local_mcp_gateway.gateway.upstreams.large_responses import LineReader
+from local_mcp_gateway.gateway.upstreams.large_responses import END_BYTES, LineEnds
 from local_mcp_gateway.gateway.upstreams.mux import Mux
 from local_mcp_gateway.gateway.upstreams.process import OrphanReaper, Output, spawn
 from local_mcp_gateway.log import beginning
@@ -41,6 +41,47 @@ KEPT_LINES: Final = 20
 """How many lines of stderr are kept, to explain why a child has exited."""
 SHOWN: Final = 4096
 """How much of a stderr line is shown in an error, a log line or the health report."""
+
+
+class LineReader:
+    """Splits chunks into lines. A line beyond the limit is dropped, except for its two ends.
+
+    `overflowed` holds the ends of each such line that the last `feed` completed.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.overflowed: list[LineEnds] = []
+        self._limit = limit_bytes
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._head: bytes | None = None
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the lines that this chunk completes, without their line ends."""
+        self.overflowed = []
+        *complete, rest = chunk.split(b"\n")
+        for part in complete:
+            if not self._parts and len(part) <= self._limit:
+                yield part.removesuffix(b"\r")
+                continue
+            self._keep(part)
+            head, line = self._head, b"".join(self._parts)
+            self._parts, self._bytes, self._head = [], 0, None
+            if head is None:
+                yield line.removesuffix(b"\r")
+            else:
+                self.overflowed.append(LineEnds(head, line[-END_BYTES:]))
+        if rest:
+            self._keep(rest)
+
+    def _keep(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._bytes += len(part)
+        if self._head is not None:
+            self._parts = [b"".join(self._parts)[-END_BYTES:]]
+        elif self._bytes > self._limit:
+            whole = b"".join(self._parts)
+            self._head, self._parts = whole[:END_BYTES], [whole[-END_BYTES:]]
 
 
 class StdioConnection(Mux):
