@@ -22,6 +22,7 @@ import pytest
 from local_mcp_gateway.errors import Exit
 from local_mcp_gateway.service.admin import ask
 from tests.harness import REPOSITORY, GatewayProcess, Place, new_place, poll, wait_gone
+from tests.needs import small_disk
 from tests.object_store import KEYS, S3, line_to
 from tests.replicas import NAMES, Replica, add, filled, level, replicating, wait_at_rest
 from tests.studio.conftest import Browser
@@ -365,6 +366,27 @@ def test_its_tables_are_no_drift(shipped: Place, in_folder: Replica) -> None:
     assert shipped.run("db", "check").code == 0
     shipped.folder.add("more", "CREATE TABLE more (x)")
     assert shipped.migrate().events()[-1]["event"] == "guard.ready"
+
+
+@pytest.mark.root
+def test_it_does_not_begin_where_its_own_copy_has_no_room(
+    in_folder: Replica, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "small", "48M") as disk:
+        place = new_place(disk / "machine", shipped=True)
+        place.folder.add("notes", "CREATE TABLE notes (text TEXT)")
+        place.migrate()
+        place.write("INSERT INTO notes VALUES (hex(randomblob(5000000)))")
+        filler = disk / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(disk).free - (6 << 20)))
+        with place.serve(env=in_folder.env) as gateway:
+            gateway.wait_ready()
+            failed = gateway.wait_for("replica.failed")
+            assert failed["code"] == "no_room"
+            assert "Litestream's own copy" in failed["message"]
+            filler.unlink()
+            gateway.wait_for("replica.started")
+            assert gateway.stop() == 0
 
 
 @pytest.mark.parametrize(
