@@ -44,11 +44,11 @@ def test_a_table_that_is_rebuilt_badly_is_refused_unless_a_rehearsal_has_seen_it
     scratch.execute("INSERT INTO a VALUES (1, 2), (3, 4)")
     shop.add(
         "0000_a",
-        "CREATE TABLE n (x, y); INSERT INTO n (x) SELECT x FROM a; DROP TABLE a;"
+        "CREATE TABLE n (x, y); INSERT INTO n (x, y) SELECT y, x FROM a; DROP TABLE a;"
         " ALTER TABLE n RENAME TO a;",
     )
     scratch.execute("BEGIN")
-    with pytest.raises(VerificationFailed, match=r"a\.y would be NULL"):
+    with pytest.raises(VerificationFailed, match=r"a\.x would get the values of y"):
         apply_batch(plan(shop, scratch), Ledger(scratch))
     scratch.execute("ROLLBACK")
     scratch.execute("BEGIN")
