@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from contextlib import ExitStack
 
+import anyio
 import pytest
 
 from local_mcp_gateway.errors import ConfigProblem, Exit, PortInUse
@@ -35,11 +37,22 @@ def test_a_client_that_connects_before_anybody_accepts_waits_instead_of_being_re
             assert accepted.recv(5) == b"hello"
 
 
-def test_many_that_connect_before_anybody_accepts_wait_however_few_are_accepted_at_once() -> None:
-    with listening_socket.bind("127.0.0.1", 0) as listener, ExitStack() as clients:
-        listener.listen(1)  # as asyncio does
-        for _ in range(100):
-            clients.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+async def test_new_connections_are_accepted_one_in_a_turn_of_the_event_loop() -> None:
+    accepted: list[socket.socket] = []
+    with listening_socket.bind("127.0.0.1", 0) as listener, ExitStack() as sockets:
+        for _ in range(5):
+            sockets.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+        loop = asyncio.get_running_loop()
+        acceptor = listening_socket.Acceptor(loop, listener, accepted.append, lambda *_, **__: None)
+        acceptor.start()
+        with anyio.fail_after(DEADLINE_S):
+            while len(accepted) < 5:
+                before = len(accepted)
+                await asyncio.sleep(0)
+                assert len(accepted) <= before + 1
+        acceptor.stop()
+        for connection in accepted:
+            connection.close()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.300", "no-such-host.invalid"])

@@ -32,20 +32,10 @@ BACKLOG = 2048
 RESERVE: Final = 16
 """Descriptors that clients leave to the rest: enough to start a server, back up, or read a file."""
 RETRY_S: Final = 1.0
-AT_ONCE: Final = 100
-"""Most connections that are accepted in one turn of the event loop."""
 MORE_FILES: Final = (
     "Close idle clients, or raise the limit: `ulimit -n`, or LimitNOFILE= of a unit."
 )
 SCARCE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class Listener(socket.socket):
-    """A listening socket. Its queue stays long, however few connections asyncio is to accept at once."""
-
-    def listen(self, _: int = BACKLOG, /) -> None:
-        """Listen, with a queue of our length."""
-        super().listen(BACKLOG)
 
 
 def inherited(environment: Mapping[str, str] = os.environ) -> socket.socket | None:
@@ -60,7 +50,7 @@ def inherited(environment: Mapping[str, str] = os.environ) -> socket.socket | No
 def adopt(descriptor: int) -> socket.socket:
     """Return an inherited descriptor as a socket that child processes do not inherit."""
     os.set_inheritable(descriptor, False)
-    listener = Listener(fileno=descriptor)
+    listener = socket.socket(fileno=descriptor)
     listener.setblocking(False)
     return listener
 
@@ -86,12 +76,12 @@ def bind(host: str, port: int, *, has_tokens: Callable[[], bool] = lambda: False
             " elsewhere through SSH (`ssh -L 3001:127.0.0.1:3001`).",
             host=host,
         )
-    listener = Listener(family, kind, protocol)
+    listener = socket.socket(family, kind, protocol)
     try:
         # Allow binding while connections of the last run are in TIME_WAIT.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen()
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise _explain(host, port, error) from None
@@ -100,7 +90,9 @@ def bind(host: str, port: int, *, has_tokens: Callable[[], bool] = lambda: False
 
 
 class Acceptor:
-    """Accepts connections; while descriptors are scarce, clients wait in the socket's queue.
+    """Accepts connections, one in a turn of the event loop: thousands of them take turns with all else.
+
+    While descriptors are scarce, clients wait in the socket's queue.
 
     The event loops' own servers do not keep a reserve, and at the limit uvloop's accepts a connection and
     closes it without a word.
@@ -131,21 +123,19 @@ class Acceptor:
             self._retrying.cancel()
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
-            try:
-                connection, _ = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in SCARCE:
-                    raise
-                self._pause(os.strerror(error.errno))
-                return
-            connection.setblocking(False)
-            self._connect(connection)
-            if connection.fileno() >= self._first_reserved:  # all lower numbers are taken
-                self._pause("the limit of open files is near")
-                return
+        try:
+            connection, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            if error.errno not in SCARCE:
+                raise
+            self._pause(os.strerror(error.errno))
+            return
+        connection.setblocking(False)
+        self._connect(connection)
+        if connection.fileno() >= self._first_reserved:  # all lower numbers are taken
+            self._pause("the limit of open files is near")
 
     def _pause(self, why: str) -> None:
         self.stop()

@@ -235,10 +235,6 @@ LAST_S = 2.0
 """Most that a stop waits for the responses to cancelled calls."""
 
 
-ACCEPTED_AT_ONCE: Final = 1
-"""How many new connections are accepted in one turn of the event loop: all others have their turn in between."""
-
-
 @asynccontextmanager
 async def serving(
     app: Any,
@@ -265,7 +261,6 @@ async def serving(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain_timeout_s,  # type: ignore[arg-type]  # asyncio takes a float
     )
