@@ -138,13 +138,11 @@ class CoalescingTransport:
 
 
 class CoalescingProtocol(OneByOneProtocol):
-    """uvicorn's protocol on a transport that joins writes; those of uvloop do so by themselves."""
+    """uvicorn's protocol on a coalescing transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wrap the transport of a new connection."""
-        if isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
-            transport = cast("asyncio.Transport", CoalescingTransport(transport))
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", CoalescingTransport(transport)))
 
 
 _UNAVAILABLE = {
