@@ -323,6 +323,10 @@ def test_a_delete_does_not_excuse_a_copy_that_leaves_out_other_rows(notes: Works
     copy = f"{COPY} WHERE id < 9; DELETE FROM __new WHERE id = 4"
     message = refused_unless(notes, rebuild(SAME, copy), "loses_rows notes")
     assert message.startswith("Table notes had 3 rows and has 2 after its rebuild")
+    delete = "DELETE FROM notes WHERE id = 4;"
+    notes.add("0002_c", rebuild(SAME, "SELECT 1", after=delete))
+    with pytest.raises(VerificationFailed, match="had 1 rows and has 0 after its rebuild"):
+        notes.apply()
 
 
 def test_values_that_cannot_be_told_from_others_are_said_not_to_be_compared(

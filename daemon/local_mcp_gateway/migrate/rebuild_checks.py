@@ -165,11 +165,12 @@ class RebuildCheck:
 
     def _rows_taken(self, new: Table, copied: Sequence[Copied]) -> int:
         """Return how many rows of the old table the new one can have, at most."""
-        at_most = [self._was.rows]
-        at_most += [sum(one.rows for one in copied)] * bool(copied)
+        came = sum(one.rows for one in copied)
         if self._deleted:  # what the copies have put in counts, though it is not there any more
-            return min(at_most)
-        at_most.append(self._now.rows)
+            known = copied or not new.before
+            return min(self._was.rows, came) if known else self._was.rows
+        at_most = [self._was.rows, self._now.rows]
+        at_most += [came] * bool(copied)
         at_most += [self._was.rows - missing for table, missing in self._old.larger if table is new]
         return min(at_most)
 
