@@ -56,6 +56,24 @@ def test_other_values_in_a_column_that_is_made_again_are_told(notes: Workshop, w
     assert (told.kind, told.object) == ("changes_values", "notes.stars")
 
 
+@pytest.mark.parametrize("way", COPIES)
+def test_an_update_may_give_every_row_the_default(notes: Workshop, way: str) -> None:
+    """A translation of values: the old rows may all have the one that is now the default."""
+    to_default = "UPDATE notes SET {} = NULL WHERE {} > 0;".format(
+        *("stars", "old") if "old" in COPIES[way] else ("s", "stars")
+    )
+    notes.add("0001_b", WAYS[way].format(copy=to_default))
+    (told,) = notes.apply()[1]
+    assert (told.kind, told.object) == ("changes_values", "notes.stars")
+
+
+def test_an_update_of_the_column_that_goes_does_not_fill_the_one_that_comes(
+    notes: Workshop,
+) -> None:
+    sql = WAYS["dropped and added"].format(copy="UPDATE notes SET stars = stars + 1;")
+    refused_unless(notes, sql, "changes_values notes.stars")
+
+
 def test_a_later_file_of_the_set_may_fill_the_column(notes: Workshop) -> None:
     notes.add("0001_keep", "CREATE TABLE kept AS SELECT id, stars FROM notes;")
     notes.add("0002_b", WAYS["dropped and added"].format(copy=""))

@@ -52,18 +52,32 @@ class DroppedColumns:
         """Of renamed columns: their names → those before the set; folded."""
         self._dropped: dict[tuple[Table, str], _Dropped] = {}
 
-    def follow(self, table: Table, called: str, old: str, new: str | None) -> None:
-        """Follow a column that is about to get a new name; with None it is about to be dropped."""
+    def follow(
+        self, table: Table, called: str, old: str, new: str | None, assigned: set[tuple[str, str]]
+    ) -> None:
+        """Follow a column that is about to get a new name; with None it is about to be dropped.
+
+        `assigned`: (table, column) of what UPDATEs have set. It is kept under the new name.
+        """
         names = self._first_names.setdefault(table, {})
         first = names.pop(fold(old), fold(old))
+        here = fold(table.names[-1])
+        if (here, fold(old)) in assigned:
+            assigned.remove((here, fold(old)))
+            assigned |= {(here, fold(new))} if new is not None else set()
         if new is not None:
             names[fold(new)] = first
         else:
             contents = read_contents(self._connection, table.names[-1], limit=self._limit)
             self._dropped.setdefault((table, first), _Dropped(fold(old), contents, called))
 
-    def compare(self, accepts: AbstractSet[str], tag: str) -> Iterator[DataChange]:
-        """Compare those that are there again after this file; yield what has other values."""
+    def compare(
+        self, accepts: AbstractSet[str], tag: str, assigned: AbstractSet[tuple[str, str]]
+    ) -> Iterator[DataChange]:
+        """Compare those that are there again after this file; yield what has other values.
+
+        A column that an UPDATE has set may well have its default in every row.
+        """
         for at, dropped in list(self._dropped.items()):
             table, first = at
             now = table.line()[-1]
@@ -77,7 +91,9 @@ class DroppedColumns:
             known = dropped.key in dropped.contents.columns and not column.generated
             if not known or accepted("changes_values", f"{dropped.called}.{first}") in accepts:
                 continue
-            if dropped.contents.has_values(dropped.key) and self._is_empty(shape.name, column):
+            forgotten = (fold(shape.name), first) not in assigned
+            had_values = dropped.contents.has_values(dropped.key)
+            if forgotten and had_values and self._is_empty(shape.name, column):
                 self._dropped[at] = dropped
                 self.held[at] = _refusal(place, column.default or "NULL", tag)
             elif self._differs(dropped, shape.name, first):

@@ -139,7 +139,8 @@ class Rebuilds:
             table = self._lineage.named.get(fold(name))
             if table is not None and table in self._called:
                 with self._authorizer.suspended():
-                    self._columns.follow(table, self._called[table], old, new)
+                    assigned = self._authorizer.assigned
+                    self._columns.follow(table, self._called[table], old, new, assigned)
         elif statement.text[:6].upper() == "CREATE":
             self._copying, self._rows = copied(statement.text), 0
 
@@ -268,7 +269,7 @@ class Rebuilds:
                     self._compare(table, old, new, tag, deleted=deleted)
             for name in list(self._virtual):
                 self._compare_virtual(name, tag)
-            self.changed += self._columns.compare(self.accepts, tag)
+            self.changed += self._columns.compare(self.accepts, tag, self._authorizer.assigned)
 
     def finish(self) -> None:
         """Raise VerificationFailed for a table that no file of the set has made whole."""
