@@ -24,10 +24,11 @@ def test_the_table_holds_every_event_that_the_code_emits_and_no_other() -> None:
 def events_emitted_by(module: ast.Module) -> Iterator[str]:
     """Yield every event that the module passes to an Emit, whatever the Emit is called there.
 
-    A name holds an Emit if it is `emit` or `_emit`, or if such a name, or a `Log`, is assigned to it.
+    A name holds an Emit if it is `emit` or `_emit`, or if such a name, or a `Log`, is assigned to it;
+    `tee(…)` returns one.
     A forwarder passes on the parameter `event`; any other event must be readable here.
     """
-    emitters = {"emit", "_emit"} | {
+    emitters = {"emit", "_emit", "tee(…)"} | {
         target.attr
         for node in ast.walk(module)
         if isinstance(node, ast.Assign)
@@ -40,7 +41,10 @@ def events_emitted_by(module: ast.Module) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         called = node.func
-        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+        if isinstance(called, ast.Call):
+            name = f"{getattr(called.func, 'id', '')}(…)"
+        else:
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
         if name not in emitters:
             continue
         event = node.args[0]
