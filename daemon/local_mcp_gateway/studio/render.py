@@ -126,8 +126,11 @@ def moment(value: object, form: str = "long") -> Markup:
     if at is None:
         return Markup('<span class="soft">–</span>')
     local = at.astimezone()
-    today = form != "full" and local.date() == datetime.now().astimezone().date()
-    day = "" if today else f"{local.day} {local:%b} {local.year}, "
+    now = datetime.now().astimezone()
+    today = form != "full" and local.date() == now.date()
+    # In a narrow column it breaks before the year and before the clock.
+    year = "" if form == "clock" and local.year == now.year else f" {local.year}"
+    day = "" if today else f"{local.day}\xa0{local:%b}{year}, "
     clock = local.strftime("%H:%M" if form == "long" else "%H:%M:%S")
     exact, second = formats.iso(at), formats.iso(at, "seconds")
     # Not with `format`: a page of rows has many times, and none of these parts needs escaping.
