@@ -23,7 +23,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from local_mcp_gateway.service.http.server import CoalescingProtocol
+from local_mcp_gateway.service.http.server import CoalescingProtocol, CoalescingTransport
 from tests.harness import DEADLINE_S
 
 REPOSITORY = Path(__file__).parents[3]
@@ -131,6 +131,30 @@ async def test_a_connection_can_be_refused_and_aborted() -> None:
         with anyio.fail_after(30):
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
         Noted.last.transport.abort()
+
+
+def test_uvloop_refuses_a_write_to_a_client_that_has_left_and_none_is_tried() -> None:
+    failed: list[object] = []
+
+    async def written_after_the_end() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failed.append(what))
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(
+            asyncio.Protocol, sock=ours
+        )
+        coalescing = CoalescingTransport(transport)
+        transport.abort()
+        theirs.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        coalescing.write(b"an answer")
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="closed"):
+            transport.write(b"x")
+
+    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
+        runner.run(written_after_the_end())
+    assert failed == []
 
 
 async def test_requests_that_come_at_once_are_parsed_as_each_has_its_turn() -> None:

@@ -122,9 +122,9 @@ class CoalescingTransport:
             self.flush()
 
     def flush(self) -> None:
-        """Send what is queued."""
-        if self._waiting:
-            waiting, self._waiting, self._bytes = self._waiting, [], 0
+        """Send what is queued; nothing to a client that has left, which uvloop would raise."""
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        if waiting and not self._transport.is_closing():
             self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
 
     def close(self) -> None:
