@@ -29,7 +29,13 @@ from local_mcp_gateway.service.exit_status import fields_of, reported_error, roo
 from local_mcp_gateway.service.options import guard_policy
 from local_mcp_gateway.service.replica.litestream import Litestream
 from local_mcp_gateway.service.replica.pin import pin
-from local_mcp_gateway.service.replica.sent import connect, moments, sent_files
+from local_mcp_gateway.service.replica.sent import (
+    FETCH_S,
+    connect,
+    moments,
+    send_copy,
+    sent_files,
+)
 from local_mcp_gateway.service.replica.store import LEASE_S, ReplicaStore, Target
 from local_mcp_gateway.service.runtime_paths import runtime_folder
 
@@ -87,6 +93,8 @@ class Replication:
         self._told_behind = False
         self._renewed_at = 0.0
         self._oldest: datetime | None = None
+        self._beginning_lost = False
+        """Whether nothing can be restored until another whole copy is there, though what is sent continues."""
         self._checked_at: str | None = None
 
     @classmethod
@@ -203,6 +211,9 @@ class Replication:
             used = await anyio.to_thread.run_sync(self._claim)
             litestream = Litestream(self._database, self._target, runtime_folder(self._database))
             await litestream.end_survivor()
+            if self._beginning_lost:
+                async with self._pool.leave_checkpoints():
+                    await anyio.to_thread.run_sync(self._send_copy)  # waited for: it reads the file
             async with self._pool.leave_checkpoints(), litestream.running():
                 self._running, self._problem = litestream, None
                 self._emit(
@@ -255,7 +266,12 @@ class Replication:
                 self._database.parent, database_bytes(self._database), what="Litestream's own copy"
             )
         self._oldest = sent.moments.oldest if sent.moments else None
+        self._beginning_lost = used and sent.moments is None
         return used
+
+    def _send_copy(self) -> None:
+        run = Run(stop=self._stop)
+        send_copy(self._target, self._database, timeout_s=FETCH_S, run=run)
 
     async def _watch_file(self, litestream: Litestream) -> None:
         while True:

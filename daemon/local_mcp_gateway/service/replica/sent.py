@@ -168,9 +168,10 @@ def connect(target: Target, sent: Sent, database: Path) -> None:
         shutil.rmtree(unsent_folder(database))
 
 
-def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
-    """Send what is new and a whole copy, while no other Litestream runs and the WAL is empty; raises ReplicaProblem.
+def send_copy(target: Target, database: Path, *, timeout_s: float, run: Run = UNWATCHED) -> None:
+    """Send what is new and a whole copy, while no other Litestream runs and the WAL is empty.
 
+    Raises ReplicaProblem, and Interrupted; then its Litestream has ended.
     That it ends without an error does not say that everything was sent.
     """
     with _configured(database, target) as config:
@@ -178,6 +179,7 @@ def send_copy(target: Target, database: Path, *, timeout_s: float) -> None:
             target,
             *("replicate", "-once", "-force-snapshot", "-no-expand-env", "-config", config),
             timeout_s=timeout_s,
+            run=run,
         )
 
 
