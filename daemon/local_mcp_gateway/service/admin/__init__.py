@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.service.admin.audit import settings_entry
     from local_mcp_gateway.service.admin.client_files import (
         files_of_clients,
         parse_client_file,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
-        audit=("settings_entry",),
         client_files=("files_of_clients", "parse_client_file", "read_entries"),
         connect=(
             "CLIENTS",
@@ -92,7 +90,6 @@ __all__ = [
     "read_token",
     "relayed",
     "server_as_json",
-    "settings_entry",
     "status_in_registry",
     "with_rest",
 ]
