@@ -295,6 +295,8 @@ def rebuilds(draw: Any, database: Database) -> Migration:
     if chosen["accept"]:
         head, rows = "-- guard: accept loses_rows notes\n", True
     besides = "last" if chosen["copy"] == "seeded" else chosen["besides"]
+    if besides == "first" and chosen["copy"] == "upper" and database.key == "composite":
+        besides = ""  # among rows that were there first, a row with another key counts as missing
     adds = besides in ("first", "last")
     body += _seeds("notes", chosen["seeds"]) if besides == "last" else []
     if besides == "first":
