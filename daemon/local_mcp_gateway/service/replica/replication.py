@@ -255,9 +255,10 @@ class Replication:
         run = Run(stop=self._stop)
         store, sent = ReplicaStore(self._target, self._seen), sent_files(self._target, run)
         used = bool(sent.files)
-        # What this process replicated to is its own though its object was removed; a folder may be another disk's.
-        ours = self._store is not None and not store.on_disk
-        claim = partial(store.claim, self._identity, self._database, used=used and not ours)
+        # What this process replicated to is its own though its object was removed; a folder that lost it, with all
+        # that was in it perhaps, may be the place of a disk that is away.
+        others = used if self._store is None else store.on_disk
+        claim = partial(store.claim, self._identity, self._database, used=others)
         self._checked_at = unhurried(claim, run)
         self._store, self._renewed_at = store, time.monotonic()
         connect(self._target, sent, self._database)
