@@ -233,6 +233,40 @@ def test_clients_beyond_every_limit_wait_and_the_log_says_so_once(
         assert "service.refused" not in gateway.names()
 
 
+LOOKS_UP = """
+import asyncio, re, resource
+from pathlib import Path
+from local_mcp_gateway.service.process import event_loop
+
+async def main():
+    loop = asyncio.get_running_loop()
+    used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), before[1]))  # a thread's stack has 8 MiB
+    try:
+        await loop.getaddrinfo("localhost", 80)
+    except RuntimeError as error:
+        print(error)
+    resource.setrlimit(resource.RLIMIT_AS, before)
+    print(bool(await loop.getaddrinfo("localhost", 80)))
+
+with asyncio.Runner(loop_factory=event_loop()) as runner:
+    runner.run(main())
+"""
+
+
+@ON_EACH_LOOP
+def test_a_name_that_no_thread_can_look_up_is_an_error_and_no_end(loop: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOOKS_UP],
+        env={**os.environ, **env_of(loop)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "can't start new thread\nTrue\n"), done.stderr
+
+
 @ON_EACH_LOOP
 def test_a_child_has_its_three_pipes_and_nothing_else(shipped: Place, loop: str) -> None:
     """Not the lock, the database, a client, another child's pipes, or what a shell left open."""

@@ -11,8 +11,10 @@ import gc
 import os
 import resource
 import signal
+import socket
 import threading
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -196,8 +198,18 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
         import uvloop
     except ImportError:
         return None
-    made_by: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return made_by
+
+    class Loop(uvloop.Loop):
+        """Look names up in Python's threads: libuv ends the process where it cannot start its own."""
+
+        async def getaddrinfo(self, host: Any, port: Any, **how: int) -> Any:
+            look_up = partial(socket.getaddrinfo, host, port, **how)
+            return await self.run_in_executor(None, look_up)
+
+        async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> Any:
+            return await self.run_in_executor(None, socket.getnameinfo, sockaddr, flags)
+
+    return Loop
 
 
 def keep_from_children() -> None:

@@ -103,7 +103,7 @@ async def run(
     from local_mcp_gateway.service.app import RunningService  # not needed for a refusal
 
     signals.attach()
-    settings = serving.settings
+    settings, loop = serving.settings, asyncio.get_running_loop()
     tee(emit, status)(
         "service.starting",
         version=__version__,
@@ -112,7 +112,7 @@ async def run(
         migrations=str(settings.migrations_folder),
         dev=serving.dev,
         python=sys.version.split()[0],
-        loop=type(asyncio.get_running_loop()).__module__.partition(".")[0],
+        loop="asyncio" if isinstance(loop, asyncio.BaseEventLoop) else "uvloop",
         sqlite=SQLITE_VERSION,
     )
     files = settings.tls_files
