@@ -2,7 +2,7 @@
 
 Two gateways as `serve` runs them, one with a replica in a folder, called in turns. A program commits a hundred times
 a second for the lag and for the stop. The restore is `db restore --from` on a new machine, with its full check, of random
-data, beside `cp` of the same file.
+data, beside `cp` of the same file and beside what Litestream takes by itself.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import signal
 import sqlite3
 import statistics
 import subprocess
+import sysconfig
 import tempfile
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from shutil import which
 
 from benchmarks.gateway import compare, side
 from benchmarks.table import Row, Size
@@ -106,11 +108,17 @@ def _restored(folder: Path, size: Size) -> Iterable[Row]:
         while _lag(place) is None and time.monotonic() < until:
             threading.Event().wait(0.2)
         gateway.stop()
-    copies, restores = [], []
+    litestream = which("litestream", path=sysconfig.get_path("scripts"))
+    assert litestream is not None
+    copies, alone, restores = [], [], []
     for number in range(2):
         started = time.perf_counter()
         subprocess.run(["cp", place.database, folder / "copy.db"], check=True)
         copies.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        bare = [litestream, "restore", "-o", str(folder / f"bare{number}.db"), replica.url]
+        subprocess.run(bare, check=True, capture_output=True)
+        alone.append(time.perf_counter() - started)
         new = new_place(folder / f"new{number}", shipped=True)
         new.folder.add("large", LARGE)
         started = time.perf_counter()
@@ -118,6 +126,12 @@ def _restored(folder: Path, size: Size) -> Iterable[Row]:
         restores.append(time.perf_counter() - started)
         assert done.code == 0, done.stderr
         new.database.unlink()
-    note = f"{MIB[size]} MiB of random data: {min(restores):.1f} s, cp {min(copies):.1f} s"
-    times = min(restores) / min(copies)
-    yield Row("replica: restore from a folder / cp", times, "×", at_most=4, note=note)
+    note = f"{MIB[size]} MiB of random data: {min(restores):.1f} s"
+    for what, floor, at_most in (("cp", copies, 4.0), ("Litestream alone", alone, 1.5)):
+        yield Row(
+            f"replica: restore from a folder / {what}",
+            min(restores) / min(floor),
+            "×",
+            at_most=at_most,
+            note=f"{note}, {what} {min(floor):.1f} s",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from local_mcp_gateway.errors import HazardRefused
 from local_mcp_gateway.guard import GuardContext, GuardPolicy, dry_run_on_copy
 from tests.guard.test_guard import start
-from tests.harness import Place
+from tests.harness import Place, clean_environment
 
 
 @pytest.fixture
@@ -35,6 +36,29 @@ def test_a_dry_run_counts_rows_after_each_migration_and_leaves_the_file_alone(no
         "0002_clean": [0],
     }
     assert notes.content() == before
+
+
+@pytest.mark.parametrize("journal_mode", ["wal", "delete"])
+def test_the_copy_is_never_flushed(notes: Place, needs_strace: None, journal_mode: str) -> None:
+    """It may be lost, and a flush of it takes as long as one of the database."""
+    notes.write(f"PRAGMA journal_mode={journal_mode}")
+    notes.folder.add("more", "ALTER TABLE notes ADD COLUMN more TEXT;")
+    trace = notes.root / "trace"
+    watched = ("-f", "-y", "-qq", "-e", "trace=fsync,fdatasync,pwrite64,copy_file_range,sendfile")
+    command = [
+        "strace",
+        *watched,
+        "-o",
+        str(trace),
+        *notes.command,
+        *notes.options,
+        "db",
+        "migrate",
+    ]
+    subprocess.run(command, check=True, env=clean_environment(notes.home), capture_output=True)
+    calls = [line for line in trace.read_text().splitlines() if "-rehearsal-" in line]
+    assert calls
+    assert [call for call in calls if "sync(" in call] == []
 
 
 def test_nothing_pending_is_no_rehearsal(notes: Place) -> None:

@@ -178,8 +178,9 @@ def open_immutable(path: Path) -> sqlite3.Connection:
 def open_scratch(path: Path | None = None) -> sqlite3.Connection:
     """Open a copy that may be lost (or a database in memory): fast, foreign keys off."""
     connection = _connect(":memory:" if path is None else f"{uri(path)}?mode=rw")
-    connection.execute("PRAGMA journal_mode=MEMORY")
+    # First, or the change from WAL to another journal mode flushes the whole file.
     connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=MEMORY")
     set_foreign_keys(connection, on=False)
     return connection
 
