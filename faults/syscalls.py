@@ -78,6 +78,16 @@ class Call:
         """Return the name by which we open the file that its first argument is a descriptor of."""
         return f"/proc/{self.thread}/fd/{self.arguments[0]}"
 
+    def is_no_file(self) -> bool:
+        """Tell whether it writes to a socket or an eventfd, by which an event loop is woken."""
+        if self.name != "write":
+            return False
+        try:
+            target = Path(self.file()).readlink()
+        except OSError:  # closed: the call says so
+            return False
+        return str(target).startswith(("anon_inode:", "socket:"))
+
     def kill(self) -> Answer:
         """Kill its process, which is there no more to hear the answer; the call is never made."""
         os.kill(self.thread, signal.SIGKILL)
