@@ -121,18 +121,17 @@ def new_world(runner: Runner, root: Path, journal_mode: str) -> World:
     return world
 
 
-NOT_COMPARED = ("__guard_history", "sqlite_sequence", "VALUES('settings',")
-"""Of a dump. The last: the first start notes the settings that it has."""
-
-
 def content(database: Path) -> str:
     """Return a digest of schema, rows, ledger and history (without times); equal means the same.
 
     Opens the file for writing, as the next program would: what SQLite has to recover, it recovers.
     """
     with closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True)) as connection:
-        lines = connection.iterdump()
-        parts = [line for line in lines if not any(one in line for one in NOT_COMPARED)]
+        parts = [
+            line
+            for line in connection.iterdump()
+            if "__guard_history" not in line and "sqlite_sequence" not in line
+        ]
         has_history = connection.execute(
             "SELECT 1 FROM sqlite_schema WHERE name = '__guard_history'"
         ).fetchone()

@@ -403,12 +403,10 @@ class Place:
     def content(self) -> str:
         """Return schema, rows and ledger as SQL text: equal text means that nothing was changed.
 
-        Without `__guard_history`, which holds times of day, and the settings that a run had.
+        Without `__guard_history`, which holds times of day.
         """
-        noted = ("__guard_", "INSERT INTO \"gateway_settings\" VALUES('settings'")
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            lines = connection.iterdump()
-            return "\n".join(line for line in lines if not any(one in line for one in noted))
+            return "\n".join(line for line in connection.iterdump() if "__guard_" not in line)
 
     def copy(self, root: Path) -> Place:
         """Return a copy of this place, which nobody may be using, under another root."""

@@ -101,26 +101,6 @@ def test_a_setting_that_changed_is_told_by_its_name(shipped: Place) -> None:
     assert [(e["action"], e["detail"]) for e in told] == [("reload", "gateway.require_token")]
 
 
-def test_a_setting_that_changed_while_nothing_ran_is_told_by_the_next_start(shipped: Place) -> None:
-    config = shipped.root / "gateway.toml"
-    config.write_text("")
-    options = ("--config", str(config), *shipped.options)
-
-    def told() -> list[tuple[str, str]]:
-        entries = shipped.run("audit", "--who", "settings", "--json").json()
-        return [(entry["action"], entry["detail"]) for entry in entries]
-
-    for _ in range(2):
-        with shipped.serve(options=options) as gateway:
-            gateway.wait_ready()
-            assert shipped.run("reload").code == 0
-    assert told() == []
-    assert shipped.run(*options, "config", "set", "log.keep_audit_days", "30").code == 0
-    with shipped.serve(options=options) as gateway:
-        gateway.wait_ready()
-        poll(lambda: told() == [("start", "log.keep_audit_days")])
-
-
 def test_what_only_looks_is_in_no_audit(shipped: Place) -> None:
     file = shipped.root / "servers.json"
     file.write_text(

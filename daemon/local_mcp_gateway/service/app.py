@@ -26,6 +26,7 @@ from local_mcp_gateway.service.admin import (
     control_socket,
     needs_token,
     read_token,
+    settings_entry,
     with_rest,
 )
 from local_mcp_gateway.service.admin import dispatch as admin
@@ -34,7 +35,6 @@ from local_mcp_gateway.service.history import since_process_start_ms
 from local_mcp_gateway.service.http import LibraryWarnings, serving, url_of
 from local_mcp_gateway.service.options import (
     changed_keys,
-    fingerprints,
     gateway_options,
     reload,
     restore,
@@ -45,7 +45,7 @@ from local_mcp_gateway.service.progress import report_progress
 from local_mcp_gateway.service.secrets import Keyring, SealedSignIns
 from local_mcp_gateway.service.systemd import watchdog_interval_s
 from local_mcp_gateway.service.telemetry import tracing
-from local_mcp_gateway.store import AuditEntry, audit_settings, forget_audit, queries, save_audit
+from local_mcp_gateway.store import AuditEntry, forget_audit, queries, save_audit
 
 if TYPE_CHECKING:
     import socket
@@ -353,9 +353,10 @@ class RunningService:
 
     async def _apply_settings(self, settings: Settings) -> None:
         """Use other settings from now on, as far as that goes without a restart."""
-        before, self.settings = self.settings, settings
-        await self._audit_settings(before, "start")
-        await self._audit_settings(settings, "reload")
+        changed, self.settings = changed_keys(self.settings, settings), settings
+        if changed:
+            with suppress(*Error):  # a busy or missing database is reported by what needs it
+                await save_audit(self.database, [settings_entry(changed)])
         self._set_log_level(settings.log.level)
         if self._hot is not None:
             self._hot.use(settings)
@@ -463,21 +464,13 @@ class RunningService:
             return True  # the reload reports why
 
     async def _every_day(self) -> None:
-        """Delete what the audit keeps no longer, and look when the certificate ends: at the start and every day.
-
-        At the start it also tells the audit which settings have changed since the last one.
-        """
-        await self._audit_settings(self.settings, "start")
+        """Delete what the audit keeps no longer, and look when the certificate ends: at the start and every day."""
         while True:
             if self._certificate is not None and self._certificate.facts.ends_soon:
                 self.emit("tls.ends_soon", **self._certificate.as_fields())
             with suppress(*Error):  # a busy or missing database is reported by what needs it
                 await forget_audit(self.database, keep_days=self.settings.log.keep_audit_days)
             await anyio.sleep(DAY_S)
-
-    async def _audit_settings(self, settings: Settings, action: str) -> None:
-        with suppress(*Error):  # a busy or missing database is reported by what needs it
-            await audit_settings(self.database, fingerprints(settings), action)
 
     async def _watch_database(self) -> None:
         """Report when the database file has been deleted or replaced: later writes would be lost."""

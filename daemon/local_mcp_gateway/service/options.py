@@ -9,7 +9,6 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -354,17 +353,6 @@ def changed_keys(old: Settings, new: Settings) -> tuple[str, ...]:
         for key in before[section]
         if before[section][key] != after[section][key]
     )
-
-
-def fingerprints(settings: Settings) -> dict[str, str]:
-    """Return a hash of the value of every setting by `section.key`: some of them are secret."""
-    values = asdict(settings)
-    return {
-        f"{section}.{key}": sha256(repr(value).encode(errors="surrogateescape")).hexdigest()[:16]
-        for section in values
-        if section != "origins"
-        for key, value in values[section].items()
-    }
 
 
 def waiting_keys(changed: tuple[str, ...], *, dev: bool) -> tuple[str, ...]:

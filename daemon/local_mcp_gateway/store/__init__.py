@@ -5,13 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
-    from local_mcp_gateway.store.audit import (
-        AuditEntry,
-        audit_settings,
-        forget_audit,
-        list_audit,
-        save_audit,
-    )
+    from local_mcp_gateway.store.audit import AuditEntry, forget_audit, list_audit, save_audit
     from local_mcp_gateway.store.cache import (
         load_approved,
         load_catalogs,
@@ -86,7 +80,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
-        audit=("AuditEntry", "audit_settings", "forget_audit", "list_audit", "save_audit"),
+        audit=("AuditEntry", "forget_audit", "list_audit", "save_audit"),
         cache=(
             "load_approved",
             "load_catalogs",
@@ -186,7 +180,6 @@ __all__ = [
     "TakenOver",
     "ToolSetting",
     "add_token",
-    "audit_settings",
     "change_token",
     "delete_sign_in",
     "entries",

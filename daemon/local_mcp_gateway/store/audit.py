@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from local_mcp_gateway.formats import now_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from local_mcp_gateway.database import ConnectionPool
     from local_mcp_gateway.store.model import CallRecord
@@ -23,8 +21,6 @@ NOT_AUDITED: Final = frozenset(
     )
 )
 """Methods that reach no server, or tell only what it has."""
-_SETTINGS: Final = "settings"
-"""Where the fingerprints of the settings are kept, and who changed them."""
 ANYBODY: Final = "anybody"
 """Who a client without a token is; what it calls itself is in `client`."""
 
@@ -58,34 +54,6 @@ async def save_audit(database: ConnectionPool, entries: Sequence[AuditEntry]) ->
     """Append entries."""
     async with database.transaction() as writer:
         await writer.insert("audit_log", _COLUMNS, entries)
-
-
-async def audit_settings(
-    database: ConnectionPool, fingerprints: Mapping[str, str], action: str
-) -> None:
-    """Append an entry that names the settings with other values than at the last time, if there are any.
-
-    `fingerprints` has `section.key` → what stands for its value. They are kept in the same transaction.
-    """
-    async with database.transaction() as writer:
-        row = await writer.fetch_one(
-            "SELECT value FROM gateway_settings WHERE key = ?", (_SETTINGS,)
-        )
-        before: object = None
-        with suppress(ValueError):  # somebody has edited it
-            before = json.loads(row[0]) if row is not None else None
-        if before == fingerprints:
-            return
-        now = now_ms()
-        if isinstance(before, dict):
-            changed = [key for key in fingerprints if before.get(key) != fingerprints[key]]
-            entry = AuditEntry(now, _SETTINGS, None, action, None, "ok", ", ".join(changed))
-            await writer.insert("audit_log", _COLUMNS, [entry])
-        await writer.execute(
-            "INSERT INTO gateway_settings (key, value, updated_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
-            (_SETTINGS, json.dumps(fingerprints), now),
-        )
 
 
 async def forget_audit(database: ConnectionPool, *, keep_days: int) -> None:

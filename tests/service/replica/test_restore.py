@@ -26,7 +26,7 @@ def test_a_check_finds_a_replica_that_has_everything_and_is_not_the_database(
         (tmp_path / "of-the-other" / "ltx").rename(kept)
         done = shipped.run("replica", "check", env=in_folder.env)
     assert done.code == 9
-    assert "gateway_settings: 1 change of rows undone." in done.stderr  # the third table of them
+    assert "mcp_servers: 1 row gone, 1 deleted row back" in done.stderr
 
 
 def test_what_a_killed_restore_has_fetched_is_removed_by_the_next_or_by_a_start(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from local_mcp_gateway.lazy import exports
 
 if TYPE_CHECKING:
+    from local_mcp_gateway.service.admin.audit import settings_entry
     from local_mcp_gateway.service.admin.client_files import (
         files_of_clients,
         parse_client_file,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 else:
     __getattr__ = exports(
         __name__,
+        audit=("settings_entry",),
         client_files=("files_of_clients", "parse_client_file", "read_entries"),
         connect=(
             "CLIENTS",
@@ -90,6 +92,7 @@ __all__ = [
     "read_token",
     "relayed",
     "server_as_json",
+    "settings_entry",
     "status_in_registry",
     "with_rest",
 ]

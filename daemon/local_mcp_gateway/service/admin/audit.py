@@ -11,7 +11,7 @@ from local_mcp_gateway.formats import iso, now_ms
 from local_mcp_gateway.store import AuditEntry, list_audit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from local_mcp_gateway.database import ConnectionPool
 
@@ -32,6 +32,11 @@ def entry_of(who: str, verb: str, arguments: Mapping[str, Any]) -> AuditEntry:
     return AuditEntry(
         now_ms(), who, None, verb, name if isinstance(name, str) else None, "ok", given
     )
+
+
+def settings_entry(changed: Sequence[str]) -> AuditEntry:
+    """Return the entry of settings that were read again and are others now."""
+    return AuditEntry(now_ms(), "settings", None, "reload", None, "ok", ", ".join(changed))
 
 
 def _names(arguments: Mapping[str, Any]) -> Iterator[str]:
