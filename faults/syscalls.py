@@ -139,7 +139,8 @@ def hold(names: Iterable[str]) -> int:
 def answer_one(listener: int, answer: Callable[[Call], Answer]) -> None:
     """Answer the call that waits; what is to be asked is what `hold` returned."""
     notice = bytearray(_NOTICE.size)
-    with suppress(FileNotFoundError):  # its process was killed before we could ask, or be heard
+    # Its process was killed before we could ask, or be heard.
+    with suppress(FileNotFoundError, ProcessLookupError):
         fcntl.ioctl(listener, _RECEIVE, notice)
         asked, thread, _, number, _, _, *arguments = _NOTICE.unpack(notice)
         result = answer(Call(NAMES[number], thread, tuple(arguments)))
