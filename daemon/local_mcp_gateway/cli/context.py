@@ -53,7 +53,7 @@ class Invocation:
 
     @cached_property
     def settings(self) -> Settings:
-        """Read the settings; raises ConfigProblem. What is secret in a URL of theirs is not told from then on."""
+        """Read the settings; raises ConfigProblem. Secrets in their URLs are hidden in all output from then on."""
         settings = load_settings(self.config_file, dev=self.dev, options=self.options)
         for key in settings.origins:
             value: object = reduce(getattr, key.split("."), settings)

@@ -1,7 +1,7 @@
 """Compare a column that migrations drop and add again with what it was.
 
-SQLite cannot change a column, so people add another one, copy the values, drop the old one and rename. An
-UPDATE that is missing is no error to SQLite, and afterwards the schema has all its columns.
+SQLite cannot change a column, so people add another one, copy the values with an UPDATE, drop the old one
+and rename. Without the UPDATE SQLite reports nothing, and afterwards the schema has all its columns.
 """
 
 from __future__ import annotations

@@ -192,14 +192,14 @@ async def _guarding(
 
     settings = serving.settings
     prepare_data_folder(settings)
-    async with report_progress(status, notifier, emit) as told:
+    async with report_progress(status, notifier, emit) as reporting:
         guard = guarded(
             settings.database_path,
             settings.migrations_folder,
             policy=_policy(serving),
             planner=planner(dev=serving.dev),
             lock_timeout_s=serving.lock_timeout_s,
-            emit=told,
+            emit=reporting,
             progress=status.progress,
             stop=signals.stop,
         )

@@ -174,9 +174,8 @@ class HttpRequest(msgspec.Struct, eq=False):
         await self.empty(405, (b"allow", methods))
 
 
-@lru_cache(16)
 def profile_in(path: str) -> str | None:
-    """Return the profile that a path names, "" for the default one; None where it is no path of MCP."""
+    """Return the profile that a path names, "" for the default one; None for a path that serves no MCP."""
     parts = path.strip("/").removeprefix("api/").split("/")
     if parts[0] not in {"mcp", "sse"} or len(parts) > 2:
         return None

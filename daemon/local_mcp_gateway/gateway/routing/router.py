@@ -127,6 +127,7 @@ class Router:
         view = self._registry.view(request.profile, session, token)
         if (route := view.routes[kind].get(name)) is not None:
             upstream = self._registry.at(route.server, session)
+            # What a server lists is judged already; `_holds` also judges what it does not list.
             held = upstream is not None and route.key in upstream.catalog.held
         else:
             await self._registry.settled_view(request.profile, session, token)

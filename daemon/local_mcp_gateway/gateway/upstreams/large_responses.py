@@ -84,7 +84,7 @@ class StreamedResponse:
 
 
 def identity_in(head: bytes, tail: bytes) -> bytes | None:
-    """Return the id of a response of which only both ends are known; None where neither shows it."""
+    """Return the id of a response from its first and last bytes; None if neither shows it."""
     _, id_at = _members(head)
     if id_at is not None:
         return head[slice(*id_at)]

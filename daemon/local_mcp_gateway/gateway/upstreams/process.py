@@ -102,7 +102,7 @@ class _OutputPipe(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, to pause it."""
-        self._transport = cast("asyncio.ReadTransport", transport)  # uvloop's is no subclass
+        self._transport = cast("asyncio.ReadTransport", transport)  # uvloop's does not subclass it
 
     def data_received(self, data: bytes) -> None:
         """Process output."""

@@ -268,7 +268,7 @@ class HttpConnection(ConnectionBase):
     async def _post_session(self, call: Call, *, again: bool = False) -> Answer:
         """Send a request in our session. Raises SessionExpired when that is gone.
 
-        With `again`, in a new session, a status alone is no evidence.
+        With `again`, in a new session, a status alone does not mean that.
         """
         if self._session is None:
             await self._handshake()

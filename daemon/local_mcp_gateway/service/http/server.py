@@ -25,17 +25,16 @@ from local_mcp_gateway.log import Throttle
 from local_mcp_gateway.service.http.listening_socket import Acceptor
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    import socket
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+    from typing import Self
+
+    from local_mcp_gateway.log import Emit
 
     Receive = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
     Send = Callable[[dict[str, Any]], Awaitable[None]]
     Application = Callable[[Mapping[str, Any], Receive, Send], Awaitable[None]]
-    import socket
-    import ssl
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from typing import Self
-
-    from local_mcp_gateway.log import Emit
 
 
 MOST_HEADER_BYTES: Final = 1024 * 1024

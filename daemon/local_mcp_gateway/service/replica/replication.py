@@ -362,7 +362,7 @@ class Replication:
         self._sent_log = log
 
     async def _renew(self, now: float, checked_at: str | None = None) -> None:
-        """Renew the lease; a store that does not answer is no reason to stop, another holder is."""
+        """Renew the lease; stop for another holder, not for a store that does not answer."""
         assert self._store is not None, "the lease was taken"
         try:
             renew = partial(self._store.renew, self._identity, self._database, checked_at)
